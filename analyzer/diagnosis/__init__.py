@@ -1,0 +1,1 @@
+"""Rules that find what costs time or memory, one file a rule."""

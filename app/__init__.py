@@ -1,0 +1,1 @@
+"""The workbench: command line, store, reports; the only package that knows web or database libraries."""

@@ -1,0 +1,1 @@
+"""Kernel families and the kernel compiler: arrays and addresses in, arrays out; no torch."""

@@ -1,0 +1,115 @@
+"""The IR of one fused region: a loop nest over a domain, scalar values in SSA form, affine memory accesses.
+
+A region of softmax over rows, as an example (domain (rows, cols), one reduced axis):
+
+    0 load x[cols*i + j]          element level
+    1 reduce_max 0                row level: one value for each i
+    2 sub 0 1                     element level again
+    3 exp 2
+    4 reduce_sum 3                row level
+    5 div 3 4
+    store 5 -> out[cols*i + j]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+DTYPES = ("float32", "float64", "int32", "int64", "bool")
+ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "bool": 1}
+
+# Operands and result share a dtype, except where noted. Numerics are torch's: NaN and infinities propagate as
+# there, maximum and minimum return NaN if either operand is one, integer overflow wraps.
+UNARY = (
+    "neg", "abs", "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "reciprocal", "sigmoid", "tanh",
+    "erf", "sin", "cos", "floor", "ceil", "round", "trunc", "sign", "relu",
+)  # fmt: skip
+BINARY = ("add", "sub", "mul", "div", "maximum", "minimum", "pow", "remainder", "atan2")
+COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")  # two operands of one dtype -> bool
+TESTS = ("isnan", "isinf")  # one floating operand -> bool
+LOGICAL = ("logical_and", "logical_or", "logical_xor", "logical_not")  # bool -> bool
+BITWISE = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not")  # integers or bool
+REDUCTIONS = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all")
+# load: no operand, an Access. constant: no operand, `constant`. index: the position along domain axis `axis` (int64).
+# cast: one operand to `dtype`, as torch's Tensor.to. where: (bool, a, b).
+STRUCTURAL = ("load", "constant", "index", "cast", "where")
+OPS = (*STRUCTURAL, *UNARY, *BINARY, *COMPARE, *TESTS, *LOGICAL, *BITWISE, *REDUCTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory handed to the kernel by address.
+
+    elements: how many elements from its address on may be touched.
+    written:  the kernel stores into it. Buffers of one region never overlap, unless `same_as` names an earlier
+              buffer that has the same address (an in-place update).
+    """
+
+    name: str
+    dtype: str
+    elements: int
+    written: bool = False
+    same_as: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The element `offset + sum(strides[k] * i_k)` of a buffer, one stride (in elements) for each domain axis.
+
+    A stride of 0 broadcasts. Any view (slice, transpose, expand, chunk) is only another offset and strides.
+    """
+
+    buffer: int
+    offset: int
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One scalar value; operands are positions of earlier values."""
+
+    op: str
+    dtype: str
+    operands: tuple[int, ...] = ()
+    access: Access | None = None
+    constant: float | int | bool | None = None
+    axis: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write a value. A row-level value (after a reduction) is stored once a row: strides of reduced axes are 0."""
+
+    value: int
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A fused loop nest.
+
+    domain:  extent of each axis; () is one scalar iteration. No extent is 0.
+    reduced: how many trailing axes the reductions run over; 0 in a pointwise region. A reduce_* value is at row
+             level: one value for each point of the outer axes. Every other value is at the level of its operands
+             (element level if any operand is); loads and index values are at row level when they do not vary along
+             the reduced axes.
+    """
+
+    domain: tuple[int, ...]
+    reduced: int
+    buffers: tuple[Buffer, ...]
+    values: tuple[Value, ...]
+    stores: tuple[Store, ...]
+
+    @property
+    def outer(self) -> tuple[int, ...]:
+        """Return the extents of the axes that are not reduced."""
+        return self.domain[: len(self.domain) - self.reduced]
+
+    def key(self) -> str:
+        """Return a hash of everything that the generated code depends on (buffer names excepted)."""
+        buffers = tuple((b.dtype, b.elements, b.written, b.same_as) for b in self.buffers)
+        # repr keeps -0.0, inf and nan apart
+        text = repr((self.domain, self.reduced, buffers, self.values, self.stores))
+        return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,113 @@
+"""What every optimizer takes and gives: options, a plan, a candidate, or a refusal in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from analyzer.diagnosis.finding import Diagnosis
+from analyzer.measurement import Estimate
+from analyzer.progress import Progress, silent
+from analyzer.run import Run
+from analyzer.workload import Workload, WorkloadReference
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of every optimizer's options: a frozen dataclass of plain fields, each with a default and, in
+    `field(metadata={"help": …})`, one line of help. The command line and the page's forms are derived from it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing that a plan would touch: ops of the run (indices into Graph.ops), and what would become of them."""
+
+    title: str
+    ops: tuple[int, ...]
+    estimate: Estimate | None = None
+    refusal: str = ""
+    """Why this target is left alone; "" if it is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an optimizer would do to a run. Nothing has been changed yet."""
+
+    id: str
+    parent: str
+    """The Run's id."""
+    optimizer: str
+    options: dict[str, Any]
+    targets: tuple[Target, ...]
+    estimate: Estimate
+    """Predicted speedup (unit "x"), or what the optimizer gives back (unit "bytes")."""
+    summary: str
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an optimizer does not do it: one line that the user sees."""
+
+    optimizer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One plan carried out. `decisions` (plain JSON) and `blobs` are all that repeating it exactly needs."""
+
+    plan: Plan
+    decisions: dict[str, Any]
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A workload's reference and the plans applied to it, in order."""
+
+    id: str
+    parent: str
+    """The Run's id."""
+    reference: WorkloadReference
+    applied: tuple[Applied, ...]
+    notes: tuple[str, ...] = ()
+    format_version: int = FORMAT_VERSION
+
+
+class Optimizer(Protocol):
+    """What a file in optimizers/ provides; registered in registry.py."""
+
+    name: ClassVar[str]
+    """Stable id: in URLs, saved plans and on the command line."""
+    options: ClassVar[type[Options]]
+
+    def plan(self, run: Run, diagnosis: Diagnosis, options: Options) -> Plan | Refusal:
+        """Return what would be done to `run`, with an Estimate, or why not. Changes nothing."""
+        ...
+
+    def apply(self, workload: Workload, plan: Plan, progress: Progress = silent) -> tuple[Workload, Applied] | Refusal:
+        """Return the optimized workload and how to repeat it. Owns the Workload that it is given."""
+        ...
+
+    def rebuild(self, workload: Workload, applied: Applied) -> Workload:
+        """Repeat `applied` exactly on a fresh workload. Raises RecordError when a hash differs."""
+        ...
+
+
+def content_id(kind: str, content: Any) -> str:
+    """Return `kind-` and 12 hex digits of the SHA-256 of `content` as canonical JSON."""
+    text = json.dumps(content, sort_keys=True, default=_plain)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    return asdict(value)
