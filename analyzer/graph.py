@@ -132,17 +132,21 @@ class Graph:
         """Yield the ops that call no other op."""
         return (op for op in self.ops if not self.children[op.index])
 
-    def top_level(self) -> Iterator[Op]:
-        """Yield the ATen ops that no other ATen op called: what the program asked of the framework."""
-        return (op for op in self.ops if op.name.startswith("aten::") and not self._under_aten(op))
+    @cached_property
+    def top_level_of(self) -> tuple[int, ...]:
+        """Return, for each op, the outermost ATen op that it is part of; -1 for one that is part of none.
 
-    def _under_aten(self, op: Op) -> bool:
-        parent = op.parent
-        while parent >= 0:
-            if self.ops[parent].name.startswith("aten::"):
-                return True
-            parent = self.ops[parent].parent
-        return False
+        The outermost ATen op is what the program asked of the framework: aten::linear, not the aten::addmm in it.
+        """
+        tops: list[int] = []
+        for op in self.ops:
+            above = tops[op.parent] if op.parent >= 0 else -1
+            tops.append(above if above >= 0 else op.index if op.name.startswith("aten::") else -1)
+        return tuple(tops)
+
+    def top_level(self) -> Iterator[Op]:
+        """Yield the ATen ops that no other ATen op called."""
+        return (op for op in self.ops if self.top_level_of[op.index] == op.index)
 
 
 def total_self_seconds(ops: Sequence[Op]) -> float:

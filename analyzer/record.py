@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` as JSON-ready plain values: dataclasses as objects, tuples as lists, NaN and infinities as text."""
+    """Return `value` as plain JSON values: dataclasses as objects, tuples as lists, NaN and infinities as text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -102,7 +102,7 @@ class Manifest:
 
     def digest(self) -> str:
         """Return the SHA-256 of the manifest: equal for folders with equal content."""
-        return hashlib.sha256(_json(to_plain(self))).hexdigest()
+        return hashlib.sha256(dump_json(to_plain(self))).hexdigest()
 
 
 def write_folder(folder: Path, files: Mapping[str, Content], kind: str, id: str) -> Manifest:
@@ -118,7 +118,7 @@ def write_folder(folder: Path, files: Mapping[str, Content], kind: str, id: str)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
         manifest = Manifest(kind, id, {name: _write(temporary / name, content) for name, content in files.items()})
-        _write(temporary / MANIFEST, _json(to_plain(manifest)))
+        _write(temporary / MANIFEST, dump_json(to_plain(manifest)))
         _sync(temporary)
         _swap(temporary, folder)
         _sync(folder.parent)
@@ -167,8 +167,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _json(data: Any) -> bytes:
+def dump_json(data: Any) -> bytes:
+    """Return plain data as indented JSON text with sorted keys."""
     return (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def load_json(path: Path) -> Any:
+    """Return the plain data of a JSON file. Raises RecordError where it cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"cannot read {path}: {error}") from error
 
 
 def _write(path: Path, content: Content) -> str:

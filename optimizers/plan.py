@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from analyzer.diagnosis.finding import Diagnosis
@@ -99,15 +97,3 @@ class Optimizer(Protocol):
     def rebuild(self, workload: Workload, applied: Applied) -> Workload:
         """Repeat `applied` exactly on a fresh workload. Raises RecordError when a hash differs."""
         ...
-
-
-def content_id(kind: str, content: Any) -> str:
-    """Return `kind-` and 12 hex digits of the SHA-256 of `content` as canonical JSON."""
-    text = json.dumps(content, sort_keys=True, default=_plain)
-    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return hashlib.sha256(value).hexdigest()
-    return asdict(value)

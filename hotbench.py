@@ -1,0 +1,46 @@
+"""Hotbench in your own code: `model = hotbench.optimize(model, inputs)`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from optimizers.artifact import load_artifact
+from optimizers.fusion.api import fuse
+
+from analyzer.errors import HotbenchError
+from analyzer.workload import Workload, seeded
+from optimizers.plan import Refusal
+
+__all__ = ["HotbenchError", "Workload", "load", "optimize", "seeded"]
+
+_log = logging.getLogger("hotbench")
+
+
+def optimize(
+    model: torch.nn.Module, inputs: torch.Tensor | tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> torch.nn.Module:
+    """Return a fused model that is faster on `inputs`, or `model` itself where none is.
+
+    inputs: the tensor, or the tuple of positional arguments, that the model is called with; kwargs: the rest.
+    The fused model shares the parameters of `model` and runs it as it is for inputs of another shape or dtype.
+    What was decided, with the figures, goes to the logger "hotbench" (level INFO).
+    """
+    args = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+    answer = fuse(model, args, dict(kwargs or {}))
+    if isinstance(answer, Refusal):
+        _log.info("left as it is: %s", answer.reason)
+        return model
+    _log.info("fused: %s", answer.summary)
+    return answer
+
+
+def load(folder: str | Path, sha256: str | None = None) -> Any:
+    """Return the model of an exported artifact, ready to call.
+
+    Raises HotbenchError when the folder is incomplete or changed, or differs from `sha256`.
+    """
+    return load_artifact(Path(folder), sha256)
