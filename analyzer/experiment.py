@@ -2,61 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import time
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+from analyzer import device
+from analyzer.accuracy import Accuracy
 from analyzer.device import Environment
+from analyzer.errors import RecordError
+from analyzer.identity import content_id
+from analyzer.launch import Launch, baseline_launch
+from analyzer.launcher import CANDIDATE, VariantError
 from analyzer.measurement import Measurement
+from analyzer.progress import Progress, silent
+from analyzer.record import from_plain, read_folder, to_plain, write_folder
+from analyzer.schedule import DEFAULT_SAMPLING, Sampling
+from analyzer.trial import failed_trial, run_trial
+from analyzer.verdict import NO_TIME, flat, judge, judge_time
+
+__all__ = [
+    "Accuracy",
+    "Experiment",
+    "Launch",
+    "Sampling",
+    "baseline_launch",
+    "load_experiment",
+    "run_experiment",
+    "save_experiment",
+]
 
 FORMAT_VERSION = 1
 VERDICTS = ("faster", "slower", "smaller", "inconclusive", "refused")
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How one variant runs in a subprocess of its own.
-
-    entry:    "module:function"; called in the subprocess as `function(argument)`, it returns a prepared Workload.
-              The baseline's is "analyzer.variant:rebuild_baseline" with a WorkloadReference as a dict.
-    argument: plain JSON.
-    threads:  intra-op threads of the subprocess.
-    """
-
-    name: str
-    entry: str
-    argument: dict[str, Any]
-    threads: int
-    environment: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """How far the candidate's outputs are from the baseline's on fresh inputs (float64 arithmetic).
-
-    max_rel = max|a-b| / max|b| over outputs; for training over losses and parameters after N steps.
-    agreement = share of equal arg-max along the last axis; None where outputs have no last axis of 2 or more.
-    metrics are the workload's own `evaluate`.
-    """
-
-    max_abs: float
-    max_rel: float
-    cosine: float
-    agreement: float | None
-    inputs: int
-    tolerance: float
-    tolerance_reason: str
-    metric_before: dict[str, float]
-    metric_after: dict[str, float]
-    special_values_match: bool
-    """NaN and infinities stand at the same places."""
+KIND = "experiment"
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """What two Launches measured against each other, and the verdict.
 
-    speedup: before/after time, ratio of medians with its bootstrap 95 % interval.
+    speedup: before/after time, the median of the ratios of rounds with its bootstrap 95 % interval.
     noise_floor: the same ratio of the baseline against itself in the same sitting (interval).
+    before_seconds, after_seconds, again_seconds: seconds a step, one figure a round; equal places are one round.
+    rounds: how many of them each block has, in order.
     memory_ratio, size_ratio: after/before peak bytes and bytes of parameters and buffers.
     verdicts: {"time", "memory", "size", "accuracy"} -> one word each.
     """
@@ -84,4 +73,100 @@ class Experiment:
     environment: Environment
     created: str
     notes: tuple[str, ...] = ()
+    rounds: tuple[int, ...] = ()
+    cpu_ratio: float | None = None
+    """before/after CPU time of a step, all threads: beside the wall clock, for the reader; no verdict hangs on it."""
     format_version: int = FORMAT_VERSION
+
+
+def run_experiment(
+    baseline: Launch,
+    candidate: Launch,
+    *,
+    parent: str,
+    training: bool,
+    max_error: float | None = None,
+    max_slowdown: float = 0.0,
+    gate_accuracy: bool = True,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    progress: Progress = silent,
+) -> Experiment:
+    """Return what the two launches measure against each other, each in processes of its own.
+
+    max_error:    largest relative error that is accepted; None takes that of the outputs' dtype.
+    max_slowdown: fraction by which a smaller candidate may be slower.
+    gate_accuracy: whether outputs beyond max_error refuse the candidate; False where both sides are
+                  workloads in their own right, whose outputs need not be equal.
+
+    A candidate that raises, dies or hangs is refused, with the reason. Raises VariantError when the baseline does.
+    """
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    try:
+        findings = run_trial(
+            baseline, candidate, training=training, max_error=max_error, sampling=sampling, progress=progress
+        )
+    except VariantError as error:
+        if error.role != CANDIDATE:
+            raise
+        findings = failed_trial(str(error), max_error)
+    time_verdict = judge_time(findings.blocks) if findings.blocks else NO_TIME
+    verdicts, verdict, reason = judge(
+        time_verdict,
+        findings.memory_ratio,
+        findings.size_ratio,
+        findings.accuracy,
+        max_slowdown=max_slowdown,
+        gate_accuracy=gate_accuracy,
+    )
+    experiment = Experiment(
+        id="",
+        parent=parent,
+        baseline=baseline,
+        candidate=candidate,
+        before_seconds=flat(findings.blocks.before),
+        after_seconds=flat(findings.blocks.after),
+        again_seconds=flat(findings.blocks.again),
+        speedup=time_verdict.speedup,
+        noise_floor=time_verdict.noise_floor,
+        memory_ratio=findings.memory_ratio,
+        peak_bytes_before=findings.peak_bytes_before,
+        peak_bytes_after=findings.peak_bytes_after,
+        size_ratio=findings.size_ratio,
+        accuracy=findings.accuracy,
+        verdicts=verdicts,
+        verdict=verdict,
+        reason=reason,
+        interleaved=True,
+        environment=device.describe_environment(),
+        created=created,
+        notes=findings.notes,
+        rounds=tuple(len(block) for block in findings.blocks.before),
+        cpu_ratio=findings.cpu_ratio,
+    )
+    return dataclasses.replace(experiment, id=experiment_id(experiment))
+
+
+def save_experiment(experiment: Experiment, folder: Path) -> None:
+    """Write the experiment into `folder`, whole or not at all. Raises RecordError where it cannot be written."""
+    text = json.dumps(to_plain(experiment), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_folder(folder, {f"{KIND}.json": text.encode()}, KIND, experiment.id)
+
+
+def load_experiment(folder: Path) -> Experiment:
+    """Return the experiment saved in `folder`. Raises RecordError for a missing, changed or newer one."""
+    manifest = read_folder(folder, KIND)
+    try:
+        data = json.loads((folder / f"{KIND}.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{folder} holds no readable {KIND}.json ({error}); run the experiment again") from error
+    experiment = from_plain(Experiment, data)
+    if experiment.format_version > FORMAT_VERSION:
+        raise RecordError(f"{folder} has format {experiment.format_version}; this version reads up to {FORMAT_VERSION}")
+    if experiment_id(experiment) != experiment.id or manifest.id != experiment.id:
+        raise RecordError(f"{folder} names experiment {experiment.id}, but its content is another's; it is corrupt")
+    return experiment
+
+
+def experiment_id(experiment: Experiment) -> str:
+    """Return the id that follows from the experiment's content."""
+    return content_id(KIND, dataclasses.replace(experiment, id=""))

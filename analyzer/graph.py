@@ -8,7 +8,7 @@ from functools import cached_property
 
 from analyzer.measurement import Measurement
 
-CATEGORIES = ("parameter", "gradient", "optimizer_state", "activation", "temporary", "input")
+CATEGORIES = ("parameter", "gradient", "optimizer_state", "activation", "temporary", "input", "unknown")
 PHASES = ("forward", "backward", "optimizer", "other")
 
 
@@ -47,7 +47,7 @@ class Op:
     index:        position in Graph.ops, in order of start.
     parent:       index of the op that called it; -1 at the top. A leaf has no children.
     inputs, outputs: indices into Graph.tensors, in the order of the op's arguments.
-    arguments:    the concrete non-tensor arguments as one JSON text, "[]" when there are none.
+    arguments:    the concrete non-tensor arguments as one JSON text, a list of [name, value]; "[]" when there are none.
     scope:        module path, such as "encoder.layers.0.linear1"; "" outside a module.
     source:       the user's own line, "file.py:42"; "" when none is on the stack.
     forward_op:   for a backward op, the op whose gradient it computes; -1 otherwise.
@@ -56,6 +56,8 @@ class Op:
     flops:        floating-point operations of the op itself; 0.0 where it has none or they are not known.
     bytes_moved:  bytes read and written if each tensor moves once; 0 for a view.
     mutates:      indices of input tensors that it writes in place.
+    executes:     it does work of its own: a leaf, or an op with a kernel that calls helpers on the way (addmm calls
+                  expand). False for an op that only calls others; FLOPs, bytes and edges belong to ops that execute.
     """
 
     index: int
@@ -74,11 +76,16 @@ class Op:
     flops: float = 0.0
     bytes_moved: int = 0
     mutates: tuple[int, ...] = ()
+    executes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Data flows from the op that wrote `tensor` last to an op that reads it."""
+    """Data flows from `source` to `target`, which reads `tensor`.
+
+    The source wrote bytes of the tensor's storage that still stood when the target read them, through whatever alias,
+    or it made the view that the target reads through. Both ends execute.
+    """
 
     source: int
     target: int
@@ -87,7 +94,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """Ops in order of start, tensors by index, and the edges between leaf ops."""
+    """Ops in order of start, tensors by index, and the edges between ops that execute."""
 
     ops: tuple[Op, ...]
     tensors: tuple[Tensor, ...]

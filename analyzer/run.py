@@ -1,16 +1,27 @@
-"""A captured run: what was measured, on what, of which workload."""
+"""A captured run: what was measured, on what, of which workload. Saved as a small JSON head and Parquet tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+from pyarrow import ArrowException
+
+from analyzer import runtables
 from analyzer.device import Device, Environment
+from analyzer.errors import RecordError
 from analyzer.graph import Graph
 from analyzer.measurement import Measurement
+from analyzer.record import from_plain, read_folder, to_plain, write_folder
 from analyzer.workload import WorkloadReference
 
 FORMAT_VERSION = 1
+KIND = "run"
+HEAD = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +124,78 @@ class Run:
     """What the capture wants the reader to know: what was lost, refused or not to be had."""
     parent: str | None = None
     format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    seconds: float
+    live_bytes: int
+
+
+def with_content_id(run: Run) -> Run:
+    """Return the run with the id of its content: of the head without id, and of the tables' bytes."""
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in _tables(run).items()}
+    return replace(run, id=_content_id(_head(run), hashes))
+
+
+def save_run(run: Run, folder: Path) -> None:
+    """Write the run into `folder`, whole or not at all. Raises RecordError where it cannot be written."""
+    head = json.dumps(_head(run) | {"id": run.id}, indent=1, sort_keys=True).encode()
+    write_folder(folder, {HEAD: head, **_tables(run)}, KIND, run.id)
+
+
+def load_run(folder: Path) -> Run:
+    """Return the Run saved in `folder`, equal to the one that was saved.
+
+    Raises RecordError for a folder that is missing, incomplete, changed, of another kind or of a newer format.
+    """
+    manifest = read_folder(folder, KIND)
+    try:
+        head = json.loads((folder / HEAD).read_bytes())
+        if head["format_version"] > FORMAT_VERSION:
+            raise RecordError(f"{folder} has run format {head['format_version']}, newer than {FORMAT_VERSION}: upgrade")
+        run = _assemble(head, folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArrowException) as error:
+        raise RecordError(f"{folder} is no readable run: {error}") from error
+    hashes = {name: digest for name, digest in manifest.files.items() if name != HEAD}
+    if not run.id == manifest.id == _content_id(_head(run), hashes):
+        raise RecordError(f"{folder} is corrupt: its content does not match its id {manifest.id!r}")
+    return run
+
+
+def _head(run: Run) -> dict[str, Any]:
+    """Return all but the id and what the tables hold."""
+    apart = {"id", "graph", "kernels", "samples", "memory"}
+    head = {field.name: to_plain(getattr(run, field.name)) for field in fields(run) if field.name not in apart}
+    head["memory"] = {"peak_bytes": run.memory.peak_bytes, "at_peak": dict(run.memory.at_peak)}
+    return head
+
+
+def _tables(run: Run) -> dict[str, bytes]:
+    points = [_Point(seconds, live) for seconds, live in run.memory.timeline]
+    return {
+        "ops.parquet": runtables.table_bytes(run.graph.ops, runtables.OPS),
+        "tensors.parquet": runtables.table_bytes(run.graph.tensors, runtables.TENSORS),
+        "edges.parquet": runtables.table_bytes(run.graph.edges, runtables.EDGES),
+        "memory.parquet": runtables.table_bytes(points, runtables.MEMORY),
+        "kernels.parquet": runtables.table_bytes(run.kernels, runtables.KERNELS),
+        "samples.parquet": runtables.table_bytes(run.samples, runtables.SAMPLES),
+    }
+
+
+def _assemble(head: dict[str, Any], folder: Path) -> Run:
+    # The tables are long: from_plain would check each of their values by its type.
+    run = from_plain(Run, head | {"graph": {"ops": [], "tensors": [], "edges": []}})
+    timeline = [(row["seconds"], row["live_bytes"]) for row in runtables.table_rows(folder / "memory.parquet")]
+    return replace(
+        run,
+        graph=runtables.read_graph(folder),
+        memory=replace(run.memory, timeline=tuple(timeline)),
+        kernels=tuple(Kernel(**row) for row in runtables.table_rows(folder / "kernels.parquet")),
+        samples=tuple(DeviceSample(**row) for row in runtables.table_rows(folder / "samples.parquet")),
+    )
+
+
+def _content_id(head: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
+    text = json.dumps([head, hashes], sort_keys=True)
+    return f"{KIND}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

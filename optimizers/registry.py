@@ -1,4 +1,4 @@
-"""The optimizers there are, in plain sight, and the order in which several apply."""
+"""Every optimizer, in plain sight."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from optimizers.fusion.optimizer import Fusion
 from optimizers.plan import Optimizer
 
 OPTIMIZERS: tuple[Optimizer, ...] = (Fusion(),)
-ORDER = ("quantization", "fusion", "swap", "placement")
-"""Several optimizers in one request apply in this order: each one's names stand here."""
+
+ORDER: tuple[str, ...] = ("quantization", "fusion", "swap", "placement")
+"""In which order several apply to one workload: each needs what the ones before it leave."""
 
 
 def optimizer_named(name: str) -> Optimizer:
-    """Return the optimizer called `name`. Raises HotbenchError that lists what there is."""
+    """Return the optimizer called `name`. Raises HotbenchError, naming those that exist."""
     for optimizer in OPTIMIZERS:
         if optimizer.name == name:
             return optimizer
     known = ", ".join(optimizer.name for optimizer in OPTIMIZERS)
-    raise HotbenchError(f"no optimizer {name!r}; there is: {known}")
+    raise HotbenchError(f"no optimizer {name!r}; known: {known}")

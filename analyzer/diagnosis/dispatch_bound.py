@@ -12,7 +12,9 @@ from analyzer.run import Run
 
 RULE = "dispatch-bound"
 SHORTEST_RUN = 8
-"""Ops in a row: fewer save too little to be worth a finding."""
+"""Fewer ops save too little to be worth a finding."""
+LONGEST_GAP = 4
+"""Larger ops in a row that do not end a stretch: the matrix products between a recurrent cell's gates."""
 WORK_SHARE = 0.25
 """An op is small when its roofline time is below this share of its measured time …"""
 LONGEST_SECONDS = 50e-6
@@ -20,13 +22,29 @@ LONGEST_SECONDS = 50e-6
 
 
 def find(run: Run) -> Iterator[Finding]:
-    """Yield a finding for each run of at least SHORTEST_RUN small ops in a row in one phase."""
+    """Yield a finding for each stretch with at least SHORTEST_RUN small ops that do work, in one phase."""
     calls = [call for call in calls_of(run) if call.op.self_seconds is not None]
-    for (phase, small), group in groupby(calls, key=lambda call: (call.op.phase, _is_small(call))):
-        members = tuple(group)
-        counted = [call for call in members if call.kind != "view"]
-        if small and len(counted) >= SHORTEST_RUN:
-            yield _finding(run, phase, members)
+    for phase, group in groupby(calls, key=lambda call: call.op.phase):
+        for stretch in _stretches(list(group)):
+            if sum(call.kind != "view" for call in stretch) >= SHORTEST_RUN:
+                yield _finding(run, phase, stretch)
+
+
+def _stretches(calls: Sequence[Call]) -> Iterator[list[Call]]:
+    """Yield the small ops of each stretch; a stretch ends where more than LONGEST_GAP larger ops stand in a row."""
+    stretch: list[Call] = []
+    gap = 0
+    for call in calls:
+        if _is_small(call):
+            stretch.append(call)
+            gap = 0
+            continue
+        gap += 1
+        if gap > LONGEST_GAP and stretch:
+            yield stretch
+            stretch = []
+    if stretch:
+        yield stretch
 
 
 def _is_small(call: Call) -> bool:
@@ -43,8 +61,8 @@ def _finding(run: Run, phase: str, calls: Sequence[Call]) -> Finding:
     return Finding(
         id=f"{RULE}:{first.index}",
         rule=RULE,
-        title=f"{len(calls):,} small ops in a row in {phase} spend {_percent(everything, seconds)} of their time "
-        "on dispatch, not on work",
+        title=f"{len(calls):,} small ops one after the other in {phase}: {_percent(everything, seconds)} of their time "
+        "is dispatch, not work",
         evidence={
             "ops": len(calls),
             "fusable_ops": sum(call.fusable for call in calls),

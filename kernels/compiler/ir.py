@@ -20,7 +20,11 @@ DTYPES = ("float32", "float64", "int32", "int64", "bool")
 ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "bool": 1}
 
 # Operands and result share a dtype, except where noted. Numerics are torch's: NaN and infinities propagate as
-# there, maximum and minimum return NaN if either operand is one, integer overflow wraps.
+# there, maximum and minimum return NaN if either operand is one (the sign of a zero result is open), integer
+# overflow wraps, relu keeps NaN and -0.0, sign(NaN) is 0, round is half to even, remainder has the divisor's sign.
+# Floating only: all but neg, abs, sign, relu; floor, ceil, round, trunc (identities there); add, sub, mul, maximum,
+# minimum, pow, remainder, which integers have too. An integer remainder needs a constant divisor that is not 0.
+# No arithmetic on bool.
 UNARY = (
     "neg", "abs", "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "reciprocal", "sigmoid", "tanh",
     "erf", "sin", "cos", "floor", "ceil", "round", "trunc", "sign", "relu",
@@ -30,11 +34,22 @@ COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")  # two operands of one dtype -> b
 TESTS = ("isnan", "isinf")  # one floating operand -> bool
 LOGICAL = ("logical_and", "logical_or", "logical_xor", "logical_not")  # bool -> bool
 BITWISE = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not")  # integers or bool
+# any and all: bool -> bool; the others: numbers. Summing float32 may be reordered. A row-level operand counts once
+# for each point of the reduced axes.
 REDUCTIONS = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all")
-# load: no operand, an Access. constant: no operand, `constant`. index: the position along domain axis `axis` (int64).
-# cast: one operand to `dtype`, as torch's Tensor.to. where: (bool, a, b).
+# load: no operand, an Access; sees what the buffer held before the kernel. constant: no operand, `constant`. index:
+# the position along domain axis `axis` (int64). cast: one operand to `dtype`, as torch's Tensor.to (floating to
+# integer truncates; NaN and what is out of range give the lowest integer). where: (bool, a, b).
 STRUCTURAL = ("load", "constant", "index", "cast", "where")
 OPS = (*STRUCTURAL, *UNARY, *BINARY, *COMPARE, *TESTS, *LOGICAL, *BITWISE, *REDUCTIONS)
+
+
+FLOATING = ("float32", "float64")
+INTEGER = ("int32", "int64")
+
+
+class IrError(ValueError):
+    """A region, or memory for one, that breaks the rules of this module. Its text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +58,9 @@ class Buffer:
 
     elements: how many elements from its address on may be touched.
     written:  the kernel stores into it. Buffers of one region never overlap, unless `same_as` names an earlier
-              buffer that has the same address (an in-place update).
+              buffer that has the same address (an in-place update) and dtype.
+    Memory that is both read and written (one buffer, or two joined by same_as) is read only where the very same
+    Access stores it, or in elements that no store touches.
     """
 
     name: str
@@ -79,7 +96,11 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write a value. A row-level value (after a reduction) is stored once a row: strides of reduced axes are 0."""
+    """Write a value, of the buffer's dtype; no two points of the domain write different values to one element.
+
+    A row-level value (after a reduction) is stored once a row where the strides of all reduced axes are 0; with
+    other strides it fills the row's elements.
+    """
 
     value: int
     access: Access

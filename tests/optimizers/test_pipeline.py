@@ -111,7 +111,7 @@ def test_a_candidate_is_saved_before_it_is_proven(monkeypatch, run, tmp_path):
 
 def test_unknown_names_and_none_at_all_are_one_line(monkeypatch, run):
     install(monkeypatch, Note("fusion"))
-    with pytest.raises(HotbenchError, match="no optimizer 'magic'; there is: fusion"):
+    with pytest.raises(HotbenchError, match="no optimizer 'magic'; known: fusion"):
         propose(run, ["magic"], {})
     with pytest.raises(HotbenchError, match="no optimizer named"):
         propose(run, [], {})

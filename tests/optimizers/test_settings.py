@@ -67,5 +67,5 @@ def test_bad_settings_give_one_line(text, message):
 
 
 def test_an_unknown_optimizer_lists_what_there_is():
-    with pytest.raises(HotbenchError, match="no optimizer 'none'; there is: made-up"):
+    with pytest.raises(HotbenchError, match="no optimizer 'none'; known: made-up"):
         registry.optimizer_named("none")

@@ -49,10 +49,22 @@ def test_a_run_of_small_ops_is_dispatch_bound():
     assert finding.estimate.mid == pytest.approx(0.8 * waste)
 
 
-def test_a_large_op_ends_the_run():
-    calls = [*SMALL[:9], Call("aten::mm", 1e-3, reads=(8,), flops=9e7), *SMALL[:9]]
-    findings = list(dispatch_bound.find(make_run([dataclasses.replace(call, reads=()) for call in calls])))
-    assert [finding.evidence["ops"] for finding in findings] == [9, 9]
+def large(count: int) -> list[Call]:
+    return [Call("aten::mm", 1e-3, flops=9e7) for _ in range(count)]
+
+
+FREE = [dataclasses.replace(call, reads=()) for call in SMALL]
+
+
+def test_few_large_ops_between_small_ones_do_not_end_a_stretch():
+    (finding,) = dispatch_bound.find(make_run([*FREE[:5], *large(4), *FREE[:5]]))
+    assert finding.evidence["ops"] == 10
+    assert finding.ops == (0, 1, 2, 3, 4, 9, 10, 11, 12, 13)
+
+
+def test_many_large_ops_end_a_stretch():
+    findings = list(dispatch_bound.find(make_run([*FREE[:9], *large(5), *FREE[:8]])))
+    assert [finding.evidence["ops"] for finding in findings] == [9, 8]
 
 
 def test_few_small_ops_or_views_alone_are_no_finding():

@@ -1,0 +1,191 @@
+"""The report of one experiment: what was changed, what it gave, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analyzer.experiment import Accuracy, Experiment
+from analyzer.measurement import Estimate, measure_quartiles
+from analyzer.run import Run
+from app.reports.decisions import decision_tables, decision_text
+from app.reports.document import MEASURED, PREDICTED, Document, Fact, Section, Table
+from app.reports.run_document import environment_section
+from app.reports.terms import choose_terms
+from app.units import digits, mebibytes, milliseconds, percent, plural, quantity, ratio, verdict_reason
+from optimizers.plan import Applied, Candidate
+
+TONES = {"faster": "good", "smaller": "good", "slower": "bad", "refused": "bad", "inconclusive": "warn"}
+
+
+def experiment_document(experiment: Experiment, candidate: Candidate | None, run: Run) -> Document:
+    """Return the report of `experiment`; without a candidate it compares two runs."""
+    applied = candidate.applied if candidate is not None else ()
+    change = ", ".join(item.plan.optimizer for item in applied) or experiment.candidate.name
+    kind = "Training" if run.training else "Inference"
+    sections = (
+        _times(experiment, applied),
+        _accuracy(experiment.accuracy),
+        _footprint(experiment),
+        *(_applied(item) for item in applied),
+        environment_section(experiment.environment, _where(experiment, run)),
+        _reproduce(experiment, applied, run),
+    )
+    return Document(
+        kind="experiment",
+        id=experiment.id,
+        title=f"{run.name} + {change}",
+        subtitle=f"{kind} on {run.device.name}, {plural(experiment.candidate.threads, 'thread')}",
+        created=experiment.created,
+        cards=_cards(experiment, applied),
+        sections=sections,
+        terms=choose_terms(
+            "speedup", "95 % interval", "noise floor", "verdict", "measured", "predicted", "peak memory", "agreement"
+        ),
+        verdict=experiment.verdict,
+        reason=verdict_reason(experiment.verdict, experiment.reason),
+        tone=TONES.get(experiment.verdict, "warn"),
+    )
+
+
+def predicted_speedup(applied: Sequence[Applied]) -> Estimate | None:
+    """Return the last plan's predicted speedup, None if no plan predicts one."""
+    estimates = [item.plan.estimate for item in applied if item.plan.estimate.unit == "x"]
+    return estimates[-1] if estimates else None
+
+
+def _cards(experiment: Experiment, applied: Sequence[Applied]) -> tuple[Fact, ...]:
+    speedup, accuracy = experiment.speedup, experiment.accuracy
+    before, after = _medians(experiment)
+    interval = f"95 % interval {ratio(speedup.low)} to {ratio(speedup.high)}"
+    peak_before = f"before {mebibytes(experiment.peak_bytes_before)}"
+    time_tone = TONES.get(experiment.verdicts.get("time", ""), "")
+    accuracy_tone = "good" if accuracy.max_rel <= accuracy.tolerance else "bad"
+    allowed = f"allowed {accuracy.tolerance:.2g}"
+    return (
+        Fact("Speedup", ratio(speedup.median), interval, MEASURED, time_tone),
+        Fact("Step time", milliseconds(after), f"before {milliseconds(before)}", MEASURED),
+        Fact("Peak memory", mebibytes(experiment.peak_bytes_after), peak_before, MEASURED),
+        Fact("Largest relative error", f"{accuracy.max_rel:.2g}", allowed, MEASURED, accuracy_tone),
+    )
+
+
+def _medians(experiment: Experiment) -> tuple[float, float]:
+    return (
+        measure_quartiles(experiment.before_seconds, "s").median,
+        measure_quartiles(experiment.after_seconds, "s").median,
+    )
+
+
+def _times(experiment: Experiment, applied: Sequence[Applied]) -> Section:
+    rows = []
+    series = (
+        ("before", experiment.before_seconds),
+        ("after", experiment.after_seconds),
+        ("before, again", experiment.again_seconds),
+    )
+    for name, values in series:
+        spread = measure_quartiles(values, "s")
+        rows.append((name, milliseconds(spread.median), milliseconds(spread.low), milliseconds(spread.high),
+                     milliseconds(min(values)), milliseconds(max(values)), f"{len(values):,}"))  # fmt: skip
+    columns = ("Variant", "Median", "Lower quartile", "Upper quartile", "Fastest", "Slowest", "Samples")
+    order = "driven alternately from the same initial state" if experiment.interleaved else "NOT interleaved"
+    return Section(
+        "time",
+        "Time, before and after",
+        f"Each variant ran in a process of its own, {order}; the baseline ran twice, which gives the noise floor.",
+        _time_facts(experiment, applied),
+        figures=("speedup", "distributions"),
+        tables=(Table("Step times", columns, tuple(rows), columns[1:]),),
+        notes=experiment.notes,
+    )
+
+
+def _time_facts(experiment: Experiment, applied: Sequence[Applied]) -> tuple[Fact, ...]:
+    speedup, floor, predicted = experiment.speedup, experiment.noise_floor, predicted_speedup(applied)
+    facts = [
+        Fact(
+            "Speedup", ratio(speedup.median), f"95 % interval {ratio(speedup.low)} to {ratio(speedup.high)}", MEASURED
+        ),
+        Fact("Noise floor", f"{ratio(floor.low)} to {ratio(floor.high)}", "the baseline against itself", MEASURED),
+    ]
+    if predicted is not None:
+        spread = f"{ratio(predicted.low)} to {ratio(predicted.high)}"
+        facts.append(Fact("Predicted speedup", ratio(predicted.mid), f"{spread}; {predicted.basis}", PREDICTED))
+        facts.append(
+            Fact("Prediction error", percent(predicted.mid / speedup.median - 1), "predicted over measured, less 1")
+        )
+    return tuple(facts)
+
+
+def _accuracy(accuracy: Accuracy) -> Section:
+    allowed = f"allowed {accuracy.tolerance:.3g}: {accuracy.tolerance_reason}"
+    places = "at the same places" if accuracy.special_values_match else "at other places"
+    facts = [
+        Fact("Largest relative error", f"{accuracy.max_rel:.3g}", allowed, MEASURED),
+        Fact("Largest absolute error", f"{accuracy.max_abs:.3g}", "", MEASURED),
+        Fact("Cosine similarity", f"{accuracy.cosine:.9f}", "1 is the same direction", MEASURED),
+        Fact("Agreement", percent(accuracy.agreement, 2), "same arg-max", MEASURED),
+        Fact("NaN and infinities", places, "", MEASURED),
+        Fact("Compared on", f"{accuracy.inputs} fresh inputs"),
+    ]
+    for name in sorted(set(accuracy.metric_before) | set(accuracy.metric_after)):
+        before, after = accuracy.metric_before.get(name), accuracy.metric_after.get(name)
+        value = "–" if after is None else digits(after, 4)
+        facts.append(Fact(name, value, "–" if before is None else f"before {digits(before, 4)}", MEASURED))
+    return Section("accuracy", "Answers", "The same inputs through both variants.", tuple(facts), wide=False)
+
+
+def _footprint(experiment: Experiment) -> Section:
+    facts = (
+        Fact("Peak memory before", mebibytes(experiment.peak_bytes_before), "", MEASURED),
+        Fact("Peak memory after", mebibytes(experiment.peak_bytes_after), "", MEASURED),
+        Fact("Memory ratio", percent(experiment.memory_ratio), "after over before", MEASURED),
+        Fact("Size ratio", percent(experiment.size_ratio), "parameters and buffers, after over before", MEASURED),
+        *(Fact(f"Verdict on {name}", word) for name, word in experiment.verdicts.items()),
+    )
+    return Section("footprint", "Memory, size and verdicts", "Peak memory is read in each process.", facts, wide=False)
+
+
+def _applied(item: Applied) -> Section:
+    plan = item.plan
+    estimate = plan.estimate
+    spread = f"{quantity(estimate.low, estimate.unit)} to {quantity(estimate.high, estimate.unit)}; {estimate.basis}"
+    facts = (
+        Fact("Optimizer", plan.optimizer),
+        Fact("Predicted", quantity(estimate.mid, estimate.unit), spread, PREDICTED),
+        *(Fact(f"Option {name}", decision_text(name, value)) for name, value in plan.options.items()),
+    )
+    targets = tuple(
+        (target.title, f"{len(target.ops):,}", "left alone" if target.refusal else "taken", target.refusal)
+        for target in plan.targets
+    )
+    tables = [Table("Targets", ("Target", "Ops", "Outcome", "Why not"), targets, ("Ops",))] if targets else []
+    tables += decision_tables(item.decisions)
+    return Section(
+        f"applied-{plan.optimizer}", f"What {plan.optimizer} changed", plan.summary, facts, tables=tuple(tables)
+    )
+
+
+def _where(experiment: Experiment, run: Run) -> tuple[Fact, ...]:
+    reference = run.workload
+    return (
+        Fact("Workload", reference.name, f"source {reference.source_hash[:12]}, state {reference.state_hash[:12]}"),
+        Fact("Device", run.device.name, run.device.kind),
+        Fact("Threads", str(experiment.candidate.threads)),
+    )
+
+
+def _reproduce(experiment: Experiment, applied: Sequence[Applied], run: Run) -> Section:
+    commands = [f"hotbench profile {run.workload.name} --device {run.device.kind} --threads {run.threads}"]
+    if applied:
+        names = ",".join(item.plan.optimizer for item in applied)
+        settings = "".join(
+            f" --set {item.plan.optimizer}.{name}={value}"
+            for item in applied
+            for name, value in item.plan.options.items()
+        )
+        commands.append(f"hotbench optimize {run.id} --with {names}{settings}")
+        commands.append(f"hotbench export {experiment.id} -o artifact")
+    commands.append(f"hotbench report {experiment.id} -o report.html")
+    text = "In the folder of the workload. A new run gets an id of its own; times differ within the noise floor."
+    return Section("reproduce", "How to repeat it", text, commands=tuple(commands))

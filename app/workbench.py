@@ -1,0 +1,207 @@
+"""What the command line, jobs and pages all call: the pipeline over a store. Values in, values out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analyzer.diagnosis.diagnose import diagnose
+from analyzer.diagnosis.finding import Diagnosis
+from analyzer.errors import HotbenchError
+from analyzer.experiment import Experiment, load_experiment, save_experiment
+from analyzer.progress import Progress, part, silent
+from analyzer.record import to_plain
+from analyzer.run import Run, load_run
+from analyzer.summary import show_summary
+from app.child import check_finished, run_child
+from app.reports import write_experiment_report, write_run_report
+from app.store import Entry, Store
+from optimizers.plan import Candidate
+
+if TYPE_CHECKING:
+    from optimizers.artifact import Artifact
+
+    from app.comparison import Comparison
+    from optimizers.pipeline import Outcome
+
+# The optimizers with their compiler are imported where they are used: profile, show and diagnose start without them.
+
+Echo = Callable[[str], None]
+_ERROR = "error: "
+_REPORTED_OPS = 15
+
+
+@dataclass(frozen=True)
+class Proof:
+    """An experiment with what it is about. A comparison of two runs has no candidate."""
+
+    experiment: Experiment
+    candidate: Candidate | None
+    run: Run
+
+
+def ignore(_line: str) -> None:
+    """Drop a line that the user's code printed."""
+
+
+def profile(
+    store: Store,
+    workload: str,
+    *,
+    device: str = "auto",
+    steps: int | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+    echo: Echo = ignore,
+) -> Run:
+    """Capture `path/to/file.py:function` in a process of its own, save the run and return it.
+
+    Raises HotbenchError when the workload or its process fails: nothing is saved then.
+    """
+    with store.staging() as staging:
+        folder = staging / "run"
+        command = [sys.executable, "-m", "analyzer", "capture", workload, "-o", str(folder)]
+        command += ["--device", device, "--progress", "json", "--json"]
+        command += ["--steps", str(steps)] if steps is not None else []
+        command += ["--threads", str(threads)] if threads is not None else []
+        finished = run_child(command, part(progress, 0.0, 0.97), _without_summary(echo), _ERROR)
+        check_finished("capture", finished, _ERROR)
+        progress("save the run", 0.97)
+        run = load_run(folder)
+        store.adopt(
+            folder, "run", name=run.name, created=run.created, summary=_run_summary(run), parent=_parent(store, run)
+        )
+    progress("done", 1.0)
+    return run
+
+
+def _without_summary(echo: Echo) -> Echo:
+    """Return `echo` without the summary that a capture prints at its end: we read the folder itself."""
+    return lambda line: None if line.startswith('{"run": "') else echo(line)
+
+
+def read_run(store: Store, text: str) -> Run:
+    """Return the run that `text` names. Raises StoreError if there is none, RecordError if its folder is corrupt."""
+    return load_run(store.folder(store.find(text, ("run",))))
+
+
+def read_diagnosis(store: Store, text: str) -> tuple[Run, Diagnosis]:
+    """Return a run and its findings."""
+    run = read_run(store, text)
+    return run, diagnose(run)
+
+
+def optimize(
+    store: Store,
+    text: str,
+    names: Sequence[str],
+    settings: Mapping[str, str],
+    *,
+    max_error: float | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Apply the named optimizers to a run's workload, prove the result, save candidate and experiment.
+
+    An outcome without a candidate says why every optimizer refused.
+    """
+    from optimizers.candidate import save_candidate
+    from optimizers.pipeline import Outcome, apply_plans, prove
+
+    run = read_run(store, text)
+    outcome = apply_plans(run, names, settings, part(progress, 0.0, 0.4))
+    if outcome.candidate is None:
+        return outcome
+    candidate = outcome.candidate
+    entry = store.save(
+        "candidate",
+        lambda folder: save_candidate(candidate, folder),
+        name=f"{run.name} + {', '.join(item.plan.optimizer for item in candidate.applied)}",
+        parent=run.id,
+        summary={"optimizers": [item.plan.optimizer for item in candidate.applied]},
+    )
+    experiment = prove(run, candidate, store.folder(entry), max_error, part(progress, 0.4, 1.0))
+    _save_experiment(store, experiment, entry.name)
+    return Outcome(outcome.proposal, candidate, experiment, outcome.refusals)
+
+
+def read_proof(store: Store, text: str) -> Proof:
+    """Return the experiment that `text` names with its candidate and run."""
+    from optimizers.candidate import load_candidate
+
+    experiment = load_experiment(store.folder(store.find(text, ("experiment",))))
+    parent = store.get(experiment.parent)
+    if parent.kind == "run":
+        return Proof(experiment, None, load_run(store.folder(parent)))
+    candidate = load_candidate(store.folder(parent))
+    return Proof(experiment, candidate, load_run(store.folder(store.get(candidate.parent))))
+
+
+def export(store: Store, text: str, folder: Path) -> dict[str, Any]:
+    """Write the artifact of an experiment's candidate into `folder`; return what was written, as plain values.
+
+    Raises HotbenchError for an experiment that only compared two runs.
+    """
+    from optimizers.artifact import export_artifact
+
+    proof = read_proof(store, text)
+    if proof.candidate is None:
+        raise HotbenchError(f"{proof.experiment.id} compares two runs: it has no candidate to export")
+    return artifact_summary(export_artifact(proof.candidate, proof.experiment, folder), folder)
+
+
+def artifact_summary(artifact: Artifact, folder: Path) -> dict[str, Any]:
+    """Return the command line's JSON of an exported artifact."""
+    plain: dict[str, Any] = to_plain(artifact)
+    return {"folder": str(folder.absolute()), **plain}
+
+
+def compare(store: Store, before: str, after: str, progress: Progress = silent) -> Comparison:
+    """Return how run `after` compares with run `before`; where both were measured anew, that experiment is saved."""
+    from app.comparison import compare_runs
+
+    first, second = read_run(store, before), read_run(store, after)
+    comparison = compare_runs(first, second, progress)
+    if comparison.experiment is not None:
+        _save_experiment(store, comparison.experiment, f"{first.name} against {second.name}")
+    return comparison
+
+
+def report(store: Store, text: str, path: Path) -> Path:
+    """Write the report of the run or experiment that `text` names; return the file's absolute path."""
+    entry = store.find(text, ("run", "experiment"))
+    if entry.kind == "run":
+        run = load_run(store.folder(entry))
+        write_run_report(run, diagnose(run), show_summary(run, _REPORTED_OPS)["ops"], path)
+    else:
+        proof = read_proof(store, entry.id)
+        write_experiment_report(proof.experiment, proof.candidate, proof.run, path)
+    return path.absolute()
+
+
+def _save_experiment(store: Store, experiment: Experiment, name: str) -> Entry:
+    return store.save(
+        "experiment",
+        lambda folder: save_experiment(experiment, folder),
+        name=name,
+        parent=experiment.parent,
+        created=experiment.created,
+        summary={"verdict": experiment.verdict, "speedup": experiment.speedup.median, "reason": experiment.reason},
+    )
+
+
+def _run_summary(run: Run) -> dict[str, object]:
+    return {
+        "device": run.device.kind,
+        "training": run.training,
+        "step_seconds": run.step_seconds.median,
+        "peak_bytes": run.memory.peak_bytes,
+        "ops": len(run.graph.ops),
+    }
+
+
+def _parent(store: Store, run: Run) -> str | None:
+    known = {entry.id for entry in store.entries("run")}
+    return run.parent if run.parent in known else None

@@ -1,0 +1,147 @@
+"""Region -> the Python source of one Numba CPU kernel, meant to be read in a report as well as compiled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from kernels.compiler import intrinsics, prelude
+from kernels.compiler.ir import Region
+from kernels.compiler.nest import Nest, nest, work
+from kernels.compiler.passes import simplify
+from kernels.compiler.print_columns import print_columns, tiles
+from kernels.compiler.print_points import print_points
+from kernels.compiler.print_rows import print_rows
+from kernels.compiler.source import Source, op_list
+
+PACKAGE = "kernels.compiler."
+PARALLEL_WORK = 60_000.0
+"""Elementary operations from which a kernel can be shared out to threads; below, starting them costs more."""
+
+_HEADER = '''"""{title}
+
+{ops}
+"""
+
+import math
+
+import numba
+{imports}
+
+'''
+_PARALLEL = """
+
+@numba.njit("void({addresses})", {options})
+def {name}({parameters}):
+    {name}_range({parameters}, 0, {items})
+
+
+@numba.cfunc("void(int64)", cache=True)
+def {name}_share(task):
+    threads = call_integer(load_int64(task, 0, 0))
+    thread = call_integer(load_int64(task, 1, 0))
+    {name}_range({loads}, {items} * thread // threads, {items} * (thread + 1) // threads)
+
+
+@numba.njit("void({signature})", {options})
+def {name}_parallel({parameters}, runtime, share, threads):
+    task = stack({task_bytes})
+    store_int64(task, 0, load_int64(runtime, 1, 0), 0)
+    store_int64(task, 1, load_int64(runtime, 2, 0), 0)
+{stores}
+    call_parallel(load_int64(runtime, 0, 0), share, task, threads)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """The source of a kernel.
+
+    items: how many equal shares the work divides into; 0: always serial. Where it is above 0, `NAME_range` (a share
+           of the work), `NAME_share` (one thread's) and `NAME_parallel` stand beside the kernel.
+    """
+
+    text: str
+    items: int
+
+
+def print_numba(region: Region, function_name: str, prefix: str = PACKAGE) -> str:
+    """Return the source of a module with the function `function_name(address of each buffer, …)`.
+
+    prefix: what stands before `intrinsics` and `prelude`, the modules that it imports from: a package, or the start
+            of the names of copies.
+    """
+    return print_kernel(region, function_name, prefix).text
+
+
+def print_kernel(region: Region, function_name: str, prefix: str = PACKAGE) -> Printed:
+    """Return the source and how its work is shared out."""
+    loops = nest(simplify(region))
+    items = shares(loops) if work(loops.region) >= PARALLEL_WORK else 0
+    parameters = [f"b{k}" for k in range(len(region.buffers))]
+    source = Source()
+    arguments = [*parameters, *(["begin", "end"] if items else [])]
+    source.line(f'@numba.njit("void({_signature(len(arguments))})", {_OPTIONS})')
+    defined = f"{function_name}_range" if items else function_name
+    with source.block(f"def {defined}({', '.join(arguments)}):"):
+        _body(loops)(source, loops, items > 0)
+        source.line("return")
+    text = source.text() + (_parallel(function_name, parameters, items) if items else "")
+    title = f"Region {region.key()}."
+    imports = "\n".join(_import(module, prefix, text) for module in (intrinsics, prelude))
+    header = _HEADER.format(title=title, ops="\n".join(op_list(region)), imports=imports)
+    return Printed(header + text, items)
+
+
+def shares(loops: Nest) -> int:
+    """Return how many equal shares the work divides into; 0 if it is one piece."""
+    region = loops.region
+    if region.reduced:
+        extents = list(region.outer)
+        if loops.columns is not None:
+            extents[-1] = tiles(region)
+    else:
+        extents = list(region.domain if len(region.domain) == 1 else region.domain[:-1])
+    count = 1
+    for extent in extents:
+        count *= extent
+    return count if count > 1 else 0
+
+
+_OPTIONS = 'cache=True, nogil=True, error_model="numpy", boundscheck=False'
+
+
+def _import(module: ModuleType, prefix: str, text: str) -> str:
+    """Return the line that imports what `text` uses of a module."""
+    public = [name for name, value in vars(module).items() if name[0] != "_" and not isinstance(value, ModuleType)]
+    own = [name for name in public if module is intrinsics or not hasattr(intrinsics, name)]
+    names = sorted(name for name in own if re.search(rf"\b{name}\b", text))
+    short = module.__name__.rpartition(".")[2]
+    return f"from {prefix}{short} import {', '.join(names)}" if names else f"import {prefix}{short}"
+
+
+def _signature(count: int) -> str:
+    return ", ".join(["int64"] * count)
+
+
+def _body(loops: Nest) -> Callable[[Source, Nest, bool], None]:
+    if not loops.region.reduced:
+        return print_points
+    return print_rows if loops.columns is None else print_columns
+
+
+def _parallel(name: str, parameters: Sequence[str], items: int) -> str:
+    slots = [f"    store_int64(task, {k + 2}, {parameter}, 0)" for k, parameter in enumerate(parameters)]
+    return _PARALLEL.format(
+        name=name,
+        options=_OPTIONS,
+        addresses=_signature(len(parameters)),
+        items=items,
+        parameters=", ".join(parameters),
+        signature=_signature(len(parameters) + 3),
+        loads=", ".join(f"load_int64(task, {k + 2}, 0)" for k in range(len(parameters))),
+        stores="\n".join(slots),
+        task_bytes=8 * (len(parameters) + 2),
+    )

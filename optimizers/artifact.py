@@ -1,0 +1,178 @@
+"""Artifacts: the optimized model as a folder that loads with torch and numba, without Hotbench."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analyzer.errors import HotbenchError, RecordError
+from analyzer.experiment import Experiment
+from analyzer.identity import content_id
+from analyzer.record import dump_json, read_folder, to_plain, write_folder
+from optimizers.candidate import rebuild_candidate
+from optimizers.fusion.export import artifact_files
+from optimizers.fusion.module import FusedModule
+from optimizers.plan import Candidate
+
+KIND = "artifact"
+LOADS_WITH = 'model = runpy.run_path("DIR/load.py")["load"]()'
+_PACKAGES = ("analyzer", "kernels", "optimizers", "app", "hotbench")
+_TIMEOUT_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What was exported.
+
+    files:  their names in the folder. sha256: of the manifest, which holds the hash of each file.
+    loads_with: the line that loads it, DIR being the folder; it needs torch and numba.
+    max_abs_error_after_reload: max|a-b| between a fresh process's outputs and those stored at export.
+    """
+
+    artifact: str
+    files: tuple[str, ...]
+    sha256: str
+    loads_with: str
+    max_abs_error_after_reload: float
+
+
+def export_artifact(candidate: Candidate, experiment: Experiment, folder: Path) -> Artifact:
+    """Write the candidate's model into `folder`, after it was loaded and checked in a fresh process elsewhere.
+
+    Raises HotbenchError where the experiment is not about the candidate, did not prove it, or the kind of candidate
+    has no artifact; RecordError where the folder cannot be written or the copy does not reproduce the outputs.
+    """
+    if experiment.parent != candidate.id:
+        raise HotbenchError(f"experiment {experiment.id} is about {experiment.parent}, not about {candidate.id}")
+    if experiment.verdict not in ("faster", "smaller"):
+        ended = f"experiment {experiment.id} ended {experiment.verdict!r} ({experiment.reason})"
+        raise HotbenchError(f"{ended}; only a proven candidate is exported")
+    model = rebuild_candidate(candidate)
+    if not isinstance(model.model, FusedModule):
+        names = ", ".join(item.plan.optimizer for item in candidate.applied)
+        raise HotbenchError(f"a candidate of {names} has no artifact yet; export a candidate of fusion alone")
+    args, kwargs = model.batch(0)
+    proof = {
+        "candidate.json": dump_json(to_plain(candidate.reference)),
+        "experiment.json": dump_json(to_plain(experiment)),
+    }
+    return export_module(model.model, args, kwargs, folder, {**proof})
+
+
+def export_module(
+    module: FusedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any], folder: Path, extra: Mapping[str, bytes]
+) -> Artifact:
+    """Write a fused module with the example `args`, `kwargs` into `folder`; `extra` files go with it."""
+    files = {**artifact_files(module, args, kwargs), **extra}
+    identity = content_id(KIND, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+    folder = folder.absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        trial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".trial", dir=folder.parent))
+    except OSError as error:
+        raise RecordError(
+            f"cannot write to {folder.parent}: {error.strerror or error}; choose another place"
+        ) from error
+    try:
+        # The folder appears only once a copy of it has proved itself.
+        write_folder(trial / "artifact", dict(files), KIND, identity)
+        error_after_reload = verify_artifact(trial / "artifact")
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+    manifest = write_folder(folder, dict(files), KIND, identity)
+    return Artifact(identity, tuple(sorted(files)), manifest.digest(), LOADS_WITH, error_after_reload)
+
+
+def verify_artifact(folder: Path, expected_sha256: str | None = None) -> float:
+    """Return max|a-b| between the stored outputs and those of a fresh process that cannot import Hotbench.
+
+    Raises RecordError for a folder that is incomplete, changed or not the expected one, or does not load.
+    """
+    check_artifact(folder, expected_sha256)
+    with tempfile.TemporaryDirectory(prefix="hotbench-verify-") as elsewhere:
+        answer = _run([sys.executable, "-I", "-c", _CHECK, str(folder.absolute()), ",".join(_PACKAGES)], elsewhere)
+    error = float(answer["max_abs_error"])
+    if not math.isfinite(error):
+        raise RecordError(
+            f"{folder} does not reproduce its stored outputs (shape, dtype or NaN differ); export it again"
+        )
+    return error
+
+
+def check_artifact(folder: Path, expected_sha256: str | None = None) -> str:
+    """Return the hash of an artifact's manifest. Raises RecordError if a file or that hash differs."""
+    found = read_folder(folder, KIND).digest()
+    if expected_sha256 is not None and found != expected_sha256:
+        raise RecordError(
+            f"{folder} is not the artifact that was exported: its hash is {found[:12]}, not {expected_sha256[:12]}"
+        )
+    return found
+
+
+def load_artifact(folder: Path, expected_sha256: str | None = None) -> Any:
+    """Return the model of an artifact, ready to call. Raises RecordError for a folder that is not whole."""
+    check_artifact(folder, expected_sha256)
+    loader = runpy.run_path(str(folder.absolute() / "load.py"))
+    try:
+        return loader["load"]()
+    except loader["ArtifactError"] as error:
+        raise RecordError(str(error)) from error
+
+
+_CHECK = """
+import json, runpy, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in sys.argv[2].split(","):
+            raise ImportError(f"an artifact must not import {name}")
+
+sys.meta_path.insert(0, Blocked())
+loader = runpy.run_path(sys.argv[1] + "/load.py")
+try:
+    print(json.dumps({"max_abs_error": loader["check"](loader["load"]())}))
+except loader["ArtifactError"] as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+
+def _run(command: list[str], folder: str) -> dict[str, Any]:
+    """Return the JSON that a fresh process prints last; the whole process group ends with it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, errors = process.communicate(timeout=_TIMEOUT_SECONDS)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise RecordError(f"the artifact did not load within {_TIMEOUT_SECONDS} s; export it again") from error
+        raise
+    try:
+        answer: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        last = (errors.strip().splitlines() or ["no message"])[-1]
+        raise RecordError(f"the artifact does not load in a fresh process: {last}") from error
+    if "error" in answer:
+        raise RecordError(answer["error"])
+    return answer

@@ -1,0 +1,208 @@
+"""From a live model to a functional ATen graph, without its data: what depends on values is refused, never burnt in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._decomp import core_aten_decompositions
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.utils import _pytree as pytree
+
+from analyzer.errors import HotbenchError
+
+Plain = int | float | bool | str | None
+
+
+class UnfusableError(HotbenchError):
+    """Why a model, or these inputs, cannot be fused: one line that becomes a Refusal."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A functional graph of one inference step for one set of shapes.
+
+    graph:       placeholders are the weights, then the tensor inputs; outputs are the flat output leaves.
+    weights:     names of the parameters and buffers among the placeholders, in order.
+    inputs:      the flat input leaves that were captured; a leaf that is no tensor is a constant of the graph.
+    input_spec:  how (args, kwargs) are flattened.
+    output_spec: how the flat outputs are put together again.
+    """
+
+    graph: torch.fx.GraphModule
+    weights: tuple[str, ...]
+    inputs: tuple[Any, ...]
+    input_spec: pytree.TreeSpec
+    output_spec: pytree.TreeSpec
+
+
+# Kernels that the library does well stay whole; the second row is lowered here, in fewer and more exact steps.
+_KEPT_WHOLE = (
+    "addmm", "mm", "bmm", "baddbmm", "convolution", "embedding", "_scaled_dot_product_flash_attention_for_cpu",
+    "gelu", "silu", "native_layer_norm", "_softmax", "_log_softmax", "leaky_relu", "elu", "hardtanh", "clamp",
+    "clamp_min", "clamp_max", "rsub", "addcmul", "masked_fill", "mean", "var", "var_mean", "native_batch_norm",
+    "_native_batch_norm_legit_no_training", "linalg_vector_norm", "square", "stack", "zeros_like", "ones_like",
+    "full_like", "new_zeros", "new_ones", "new_full", "native_dropout", "bernoulli", "upsample_nearest2d",
+    "upsample_bilinear2d", "native_group_norm", "softplus",
+)  # fmt: skip
+
+
+def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Captured:
+    """Return the functional ATen graph of `model(*args, **kwargs)` under no_grad.
+
+    Tracing uses fake tensors, so no value of an input or a weight can enter the graph.
+    Raises UnfusableError in words where the model's control flow, state or inputs forbid it.
+    """
+    _refuse_hooks(model)
+    leaves, input_spec = pytree.tree_flatten((args, dict(kwargs)))
+    _check_inputs(leaves)
+    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    _check_device(weights, leaves)
+    output_specs: list[pytree.TreeSpec] = []
+
+    def call(*flat: torch.Tensor) -> list[Any]:
+        named = dict(zip(weights, flat, strict=False))
+        tensors = iter(flat[len(weights) :])
+        filled = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        call_args, call_kwargs = pytree.tree_unflatten(filled, input_spec)
+        output = torch.func.functional_call(model, named, call_args, call_kwargs)
+        flat_output, spec = pytree.tree_flatten(output)
+        output_specs.append(spec)
+        return flat_output
+
+    flat_tensors = [weight.detach() for weight in weights.values()]
+    flat_tensors += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    with torch.no_grad(), _unchanged_state(model), _in_words():
+        graph = _trace(call, flat_tensors)
+    _refuse_effects(graph, tuple(weights))
+    graph.graph.eliminate_dead_code()
+    return Captured(graph, tuple(weights), tuple(leaves), input_spec, output_specs[0])
+
+
+def _trace(call: Callable[..., list[Any]], tensors: list[torch.Tensor]) -> torch.fx.GraphModule:
+    """Return the traced graph; one with in-place ops is traced once more, made functional."""
+    decompositions: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())  # type: ignore[arg-type]
+    table = {op: function for op, function in decompositions.items() if _base_name(op) not in _KEPT_WHOLE}
+    graph: torch.fx.GraphModule = make_fx(call, tracing_mode="fake", decomposition_table=table)(*tensors)
+    if any(_mutates(node) for node in graph.graph.nodes):
+        functional = torch.func.functionalize(graph, remove="mutations")
+        graph = make_fx(functional, tracing_mode="fake", decomposition_table=table)(*tensors)
+    return graph
+
+
+def _base_name(op: Any) -> str:
+    return str(op.name()).removeprefix("aten::").split(".")[0]
+
+
+def _mutates(node: torch.fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _refuse_hooks(model: torch.nn.Module) -> None:
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise UnfusableError(
+                f"module {name or 'itself'!r} has forward hooks, which fusion cannot repeat; remove them"
+            )
+
+
+def _check_inputs(leaves: list[Any]) -> None:
+    for position, leaf in enumerate(leaves):
+        if isinstance(leaf, torch.Tensor):
+            if type(leaf) not in (torch.Tensor, torch.nn.Parameter) or leaf.layout != torch.strided:
+                raise UnfusableError(
+                    f"input {position} is a {type(leaf).__name__} of layout {leaf.layout}; pass dense tensors"
+                )
+            if leaf.is_neg() or leaf.is_conj():
+                raise UnfusableError(
+                    f"input {position} is a lazy negation or conjugate; call resolve_neg or resolve_conj"
+                )
+        elif not (leaf is None or isinstance(leaf, int | float | bool | str)):
+            raise UnfusableError(f"input {position} is a {type(leaf).__name__}; pass tensors and plain numbers only")
+
+
+def _check_device(weights: Mapping[str, torch.Tensor], leaves: list[Any]) -> None:
+    named = [*weights.items(), *((f"input {k}", leaf) for k, leaf in enumerate(leaves))]
+    for name, tensor in named:
+        if isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu":
+            raise UnfusableError(f"{name} is on {tensor.device}; this version fuses on the CPU only")
+
+
+@contextlib.contextmanager
+def _unchanged_state(model: torch.nn.Module) -> Iterator[None]:
+    """Refuse, and undo, attributes that forward assigns: a fused program would not assign them."""
+    before = [(name, module, dict(vars(module))) for name, module in model.named_modules()]
+    yield
+    changed: list[str] = []
+    for name, module, attributes in before:
+        for key in sorted({*attributes, *vars(module)}):
+            if key.startswith("_") and key in _BOOKKEEPING:
+                continue
+            if vars(module).get(key, _ABSENT) is not attributes.get(key, _ABSENT):
+                changed.append(f"{name}.{key}".lstrip("."))
+                _restore(module, key, attributes)
+    if changed:
+        raise UnfusableError(
+            f"forward assigns {changed[0]}, which a fused program would not; keep state out of forward"
+        )
+
+
+_ABSENT = object()
+_BOOKKEEPING = frozenset(vars(torch.nn.Module()))
+
+
+def _restore(module: torch.nn.Module, key: str, attributes: dict[str, Any]) -> None:
+    if key in attributes:
+        vars(module)[key] = attributes[key]
+    else:
+        del vars(module)[key]
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Turn what tracing raises into one line."""
+    try:
+        yield
+    except HotbenchError:
+        raise
+    except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode) as error:
+        what = _first_line(error)
+        raise UnfusableError(
+            f"the model's control flow or shapes depend on tensor values ({what}); fusion leaves it alone"
+        ) from error
+    except Exception as error:
+        what = _first_line(error)
+        if "Please convert all Tensors to FakeTensors" in str(error):
+            raise UnfusableError(
+                "forward reads a tensor that is no parameter, buffer or input; register it as a buffer"
+            ) from error
+        raise UnfusableError(f"tracing the model raised {type(error).__name__}: {what}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def _refuse_effects(graph: torch.fx.GraphModule, weights: tuple[str, ...]) -> None:
+    """Refuse what would be lost or burnt in: writes into inputs or buffers, values read into Python."""
+    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    names = {
+        node: weights[k] if k < len(weights) else f"input {k - len(weights)}" for k, node in enumerate(placeholders)
+    }
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            raise UnfusableError(
+                "forward reads a tensor that is no parameter, buffer or input; register it as a buffer"
+            )
+        if node.op != "call_function":
+            continue
+        if _mutates(node):
+            what = names.get(node.args[0], "a tensor")
+            raise UnfusableError(f"forward writes {what} in place with {node.target}; fusion leaves it alone")
+        if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool):
+            raise UnfusableError(f"forward reads a tensor's value into Python ({node.target}); fusion leaves it alone")

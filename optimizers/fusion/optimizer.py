@@ -1,0 +1,135 @@
+"""The fusion optimizer: plan from a run, apply to a workload, repeat from what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+
+from analyzer.diagnosis.finding import Diagnosis
+from analyzer.errors import RecordError
+from analyzer.identity import content_id
+from analyzer.progress import Progress, silent
+from analyzer.run import Run
+from analyzer.workload import Workload
+from optimizers.fusion.api import NAME, Fused, build, fuse_measured, graph_hash
+from optimizers.fusion.capture import UnfusableError, capture
+from optimizers.fusion.module import FusedModule
+from optimizers.fusion.plan import find_targets, unsupported_targets
+from optimizers.fusion.program import kernel_name
+from optimizers.fusion.runtime import Runner
+from optimizers.plan import Applied, Options, Plan, Refusal
+
+_TRAINING = "this version of fusion speeds up inference only; the workload trains"
+
+
+@dataclass(frozen=True)
+class FusionOptions(Options):
+    """What a user can set."""
+
+    max_error: float | None = field(
+        default=None,
+        metadata={"help": "accepted max|a-b| / max|b| of the outputs; by default 1e-5 for float32, 1e-10 for float64"},
+    )
+    min_gain: float = field(
+        default=0.0, metadata={"help": "fraction of eager's time that must be saved at least, 0 to 1"}
+    )
+
+
+class Fusion:
+    """Fuses pointwise ops and reductions into generated kernels where that is measured to be faster."""
+
+    name: ClassVar[str] = NAME
+    options: ClassVar[type[Options]] = FusionOptions
+
+    def plan(self, run: Run, diagnosis: Diagnosis, options: Options) -> Plan | Refusal:
+        """Return the stretches of ops that would become kernels, or why none would."""
+        assert isinstance(options, FusionOptions)
+        if run.training:
+            return Refusal(NAME, _TRAINING)
+        if run.device.kind != "cpu":
+            return Refusal(
+                NAME, f"this version of fusion runs on the CPU only; the run was captured on {run.device.kind}"
+            )
+        targets, estimate = find_targets(run)
+        taken = [target for target in targets if not target.refusal]
+        if not taken:
+            return Refusal(NAME, "the step has no pointwise op or reduction that one kernel would speed up")
+        ops = sum(len(target.ops) for target in taken)
+        summary = f"{ops} of {sum(1 for _ in run.graph.top_level())} ops become part of generated kernels"
+        chosen = {"max_error": options.max_error, "min_gain": options.min_gain}
+        identity = content_id("plan", [run.id, NAME, chosen, [target.title for target in targets]])
+        return Plan(identity, run.id, NAME, chosen, (*targets, *unsupported_targets(run)), estimate, summary)
+
+    def apply(self, workload: Workload, plan: Plan, progress: Progress = silent) -> tuple[Workload, Applied] | Refusal:
+        """Return the workload with a fused model, and what was decided; a Refusal where eager is as fast."""
+        if workload.training or workload.step is not None:
+            return Refusal(
+                NAME, _TRAINING if workload.training else "the workload runs its own step, which fusion cannot see into"
+            )
+        args, kwargs = workload.batch(0)
+        fused = fuse_measured(
+            workload.model,
+            args,
+            kwargs,
+            max_error=plan.options.get("max_error"),
+            min_gain=float(plan.options.get("min_gain", 0.0)),
+            progress=progress,
+        )
+        if isinstance(fused, Refusal):
+            return fused
+        workload.model = fused.module
+        return workload, Applied(plan, decisions(fused), blobs(fused))
+
+    def rebuild(self, workload: Workload, applied: Applied) -> Workload:
+        """Repeat the decisions on a fresh workload. Raises RecordError where graph or program differ."""
+        decided = applied.decisions
+        args, kwargs = workload.batch(0)
+        try:
+            with torch.no_grad():
+                captured = capture(workload.model, args, kwargs)
+                program, kernels = build(captured, tuple(decided["excluded"]))
+        except UnfusableError as error:
+            raise RecordError(f"the fused candidate cannot be built again: {error}") from error
+        if graph_hash(captured) != decided["graph"]:
+            raise RecordError("the model's graph is no longer the one that was fused; optimize it again")
+        if program.digest() != decided["program"] or sorted(program.regions) != sorted(decided["kernels"]):
+            raise RecordError("this version builds another program than the one that was measured; optimize again")
+        workload.model = FusedModule(workload.model, captured, Runner(program, kernels))
+        return workload
+
+
+def decisions(fused: Fused) -> dict[str, Any]:
+    """Return, as plain JSON, what repeating it needs and what was measured for each kernel."""
+    program = fused.program
+    return {
+        "graph": graph_hash(fused.captured),
+        "program": program.digest(),
+        "excluded": list(fused.excluded),
+        "kernels": sorted(program.regions),
+        "kernel_calls": program.kernel_calls,
+        "library_calls": program.library_calls,
+        "arena_bytes": program.arena_bytes,
+        "choices": [
+            {
+                "kernel": choice.kernel,
+                "calls": choice.calls,
+                "nodes": list(choice.nodes),
+                "kept": choice.kept,
+                **choice.comparison.as_dict(),
+            }
+            for choice in fused.choices
+        ],
+        "eager_over_fused": fused.comparison.as_dict(),
+        "max_rel": fused.accuracy.max_rel,
+        "max_rel_against_float64": list(fused.against_float64) if fused.against_float64 else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def blobs(fused: Fused) -> dict[str, bytes]:
+    """Return the program's source and those of its kernels, by file name."""
+    sources = {f"{name}.py": kernel.source.encode() for name, kernel in fused.kernels.items()}
+    assert set(fused.kernels) == {kernel_name(bound.region) for bound in fused.program.bounds.values()}
+    return {"program.py": fused.program.source.encode(), **sources}

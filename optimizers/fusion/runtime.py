@@ -1,0 +1,101 @@
+"""Runs a program: loads its source, owns the arena, binds addresses, and binds them again when a weight moves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kernels.compiler.cache import default_folder
+from kernels.compiler.compile import CompiledKernel, compile_region
+from optimizers.fusion.memory import ALIGNMENT
+from optimizers.fusion.program import Program
+
+KernelCall = Callable[..., None]
+Run = Callable[..., tuple[Any, ...]]
+
+
+def compile_kernels(program: Program) -> dict[str, CompiledKernel]:
+    """Return the kernel of each distinct region, by its name in the program's source."""
+    return {name: compile_region(region) for name, region in program.regions.items()}
+
+
+def kernel_call(kernel: CompiledKernel, threads: int) -> KernelCall:
+    """Return the fastest way to call a kernel on `threads` threads: `call(*addresses)`."""
+    if threads == 1 or not kernel.parallel:
+        return kernel.entry
+
+    def call(*addresses: int) -> None:
+        kernel(*addresses, threads=threads)
+
+    return call
+
+
+def load_source(source: str, digest: str) -> Callable[..., Run]:
+    """Return the `bind` of a program's source, which is kept as a file so that tracebacks and people can read it."""
+    path = _source_file(source, digest)
+    namespace: dict[str, Any] = {"__name__": f"hotbench_program_{digest}"}
+    exec(compile(source, str(path), "exec"), namespace)
+    bind: Callable[..., Run] = namespace["bind"]
+    return bind
+
+
+def _source_file(source: str, digest: str) -> Path:
+    path = default_folder() / "programs" / f"{digest}.py"
+    with contextlib.suppress(OSError):  # a read-only cache folder costs the readable file, nothing else
+        if not path.is_file() or path.read_text() != source:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+            with os.fdopen(handle, "w") as stream:
+                stream.write(source)
+            Path(temporary).replace(path)
+    return path
+
+
+class Runner:
+    """One program with its memory. Calls from several threads run one after the other: they share the arena."""
+
+    def __init__(
+        self,
+        program: Program,
+        kernels: Mapping[str, CompiledKernel],
+        wrap: Callable[[str, KernelCall], KernelCall] | None = None,
+    ) -> None:
+        self.program = program
+        self.kernels = kernels
+        self._wrap = wrap
+        self._bind = load_source(program.source, program.digest())
+        self._lock = threading.Lock()
+        self._run: Run | None = None
+        self._threads = 0
+        self._weights: tuple[torch.Tensor, ...] = ()
+        self._addresses: list[int] = []
+        # Made outside inference mode, or writing into it later would be refused.
+        with torch.inference_mode(False):
+            spare = torch.empty(program.arena_bytes + ALIGNMENT, dtype=torch.uint8)
+        self._arena = spare[-spare.data_ptr() % ALIGNMENT :]
+
+    def __call__(self, weights: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+        """Return the flat outputs. weights and inputs must be what the program was made for; the caller checks."""
+        with self._lock:
+            addresses = [weight.data_ptr() for weight in weights]
+            threads = torch.get_num_threads()
+            if self._run is None or addresses != self._addresses or threads != self._threads:
+                self._rebind(tuple(weights), addresses, threads)
+            assert self._run is not None
+            return self._run(*inputs)
+
+    def _rebind(self, weights: tuple[torch.Tensor, ...], addresses: list[int], threads: int) -> None:
+        calls = {name: kernel_call(kernel, threads) for name, kernel in self.kernels.items()}
+        if self._wrap is not None:
+            calls = {name: self._wrap(name, call) for name, call in calls.items()}
+        with torch.no_grad():
+            self._run = self._bind(self._arena, weights, (), calls)
+        # The weights are held on to: their memory can't be freed and given to others at the same address.
+        self._weights, self._addresses, self._threads = weights, addresses, threads

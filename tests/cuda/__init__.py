@@ -1,0 +1,1 @@
+"""CUDA kernels tested in four tiers: CPU twin, simulator, compiled code, device."""

@@ -1,0 +1,20 @@
+"""Every kernel family's cases: one line a family.
+
+To add a family: write kernels/FAMILY.py, whose kernels are KernelSource values (text for the device and the simulator,
+host_text for the CPU twin, addresses as parameters); describe its cases in tests/cuda/FAMILY_cases.py as Case values
+(buffers, sources, float64 reference, sizes, grids, bounds of the compiled code); name them below. The tests of all four
+tiers, and the page docs/gpu-status.md, take them from here.
+"""
+
+from __future__ import annotations
+
+from tests.cuda import pointwise_cases
+from tests.cuda.case import Case
+
+CASES: tuple[Case, ...] = (*pointwise_cases.CASES,)
+FORMS: tuple[tuple[Case, str], ...] = tuple((case, form) for case in CASES for form in case.bounds)
+
+
+def form_id(value: object) -> str:
+    """Return a parameter's name in pytest's listing."""
+    return value.name if isinstance(value, Case) else str(value)

@@ -1,0 +1,63 @@
+"""What a test process asks of the toolchain environment: simulate a kernel, or compile it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels import cuda_kernel
+from kernels.cuda_kernel import KernelSource
+from kernels.cuda_memory import SimulatedMemory
+from tests.cuda.sass import SassReport, compile_report
+
+
+@dataclass(frozen=True)
+class SimulateJob:
+    """One launch in the simulator.
+
+    arrays:        a flat array for each address; the same object twice is the same memory twice.
+    misalignments: bytes by which each address misses a multiple of 16.
+    """
+
+    source: KernelSource
+    arrays: tuple[np.ndarray, ...]
+    blocks: int
+    threads: int
+    order: str = "ascending"
+    misalignments: tuple[int, ...] = ()
+
+    def run(self) -> tuple[np.ndarray, ...]:
+        """Return the arrays after the launch."""
+        from tests.cuda import simulator
+
+        simulator.install()
+        cuda = cuda_kernel.cuda_support.cuda_module()
+        assert cuda_kernel.cuda_support.is_simulator()
+        kernel = cuda.jit(cuda_kernel.simulated_function(self.source))
+        misalignments = self.misalignments or (0,) * len(self.arrays)
+        memory = [SimulatedMemory(f"a{k}", a, misalignments[k]) for k, a in enumerate(self.arrays)]
+        with simulator.scheduled(self.order):
+            kernel[self.blocks, self.threads](*memory)
+        return self.arrays
+
+
+@dataclass(frozen=True)
+class CompileJob:
+    """One kernel for one architecture."""
+
+    source: KernelSource
+    capability: tuple[int, int]
+    maximum_registers: int | None = None
+
+    def run(self) -> SassReport:
+        """Return what the compiler made of it."""
+        function, signature = cuda_kernel.device_function(self.source), cuda_kernel.signature(self.source)
+        return compile_report(function, signature, self.capability, self.maximum_registers)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that raised: the exception's name and text."""
+
+    message: str
