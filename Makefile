@@ -23,6 +23,7 @@ run: setup ## profile the bundled example and show its hot spots
 	$(BIN)/python -m app profile examples/lstm.py:workload --show
 
 test: setup ## every test: unit, simulator, SASS; GPU tests where there is a GPU
+	$(BIN)/python -m tests.cuda.toolchain
 	$(BIN)/python -m pytest
 
 check: setup ## ruff, mypy --strict, the import rule

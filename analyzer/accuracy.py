@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch.utils import _pytree as pytree
 
 from analyzer.errors import HotbenchError, WorkloadError
-from analyzer.workload import Stepper, seed_everything
+from analyzer.workload import Stepper, seed_everything, seeded
 
 TOLERANCES = {
     torch.float64: (1e-10, "float64 outputs: the order of summation may change, about 1e5 roundings"),
@@ -27,6 +27,9 @@ TOLERANCES = {
     torch.float16: (4e-3, "float16 outputs: 4 roundings of 2^-10"),
     torch.bfloat16: (3.2e-2, "bfloat16 outputs: 4 roundings of 2^-7"),
 }
+SENSITIVITY_FACTOR = 4
+SENSITIVITY_CAP = 100
+"""However sensitive a workload is, its tolerance grows to 100 times that of its dtype at most."""
 EXACT = (0.0, "integer and boolean outputs must be equal")
 
 
@@ -89,6 +92,17 @@ def collect_outputs(stepper: Stepper, seeds: Sequence[int], path: Path) -> int:
             found[f"parameters/{name}"] = _portable(parameter)
     save_file(found, path)
     return len(found)
+
+
+def nudge_parameters(model: torch.nn.Module) -> None:
+    """Move every floating parameter by one unit in the last place, up or down at random (the same each time)."""
+    generator = seeded(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                up = torch.rand(parameter.shape, generator=generator).to(parameter.device) < 0.5
+                limit = torch.where(up, torch.inf, -torch.inf).to(parameter.dtype)
+                parameter.copy_(torch.nextafter(parameter, limit))
 
 
 def _tensors(result: Any) -> Iterator[torch.Tensor]:
@@ -167,12 +181,15 @@ def compare_outputs(
     *,
     inputs: int,
     max_error: float | None = None,
+    sensitivity: float = 0.0,
     metric_before: Mapping[str, float] | None = None,
     metric_after: Mapping[str, float] | None = None,
 ) -> Accuracy:
     """Return how far the outputs in file `candidate` are from those in `baseline`, both from `collect_outputs`.
 
-    `max_error` replaces the tolerance of the outputs' dtype. Raises HotbenchError for a file that cannot be read.
+    `max_error` replaces the tolerance of the outputs' dtype. `sensitivity` is the largest relative error that one
+    rounding of the initial parameters makes in the baseline itself; a tolerance below it would ask for the same
+    order of operations, which no optimization keeps. Raises HotbenchError for a file that cannot be read.
     """
     metrics = dict(metric_before or {}), dict(metric_after or {})
     try:
@@ -190,16 +207,20 @@ def compare_outputs(
         min(gap.cosine for gap in gaps),
         sum(gap.equal_arg_max for gap in gaps) / arg_maxima if arg_maxima else None,
         inputs,
-        *_tolerance({dtype for gap in gaps for dtype in gap.dtypes}, max_error),
+        *_tolerance({dtype for gap in gaps for dtype in gap.dtypes}, max_error, sensitivity),
         *metrics,
         all(gap.special_values_match for gap in gaps),
     )
 
 
-def _tolerance(dtypes: set[torch.dtype], max_error: float | None) -> tuple[float, str]:
+def _tolerance(dtypes: set[torch.dtype], max_error: float | None, sensitivity: float) -> tuple[float, str]:
     if max_error is not None:
         return max_error, "given by the caller"
-    return max((TOLERANCES.get(dtype, EXACT) for dtype in dtypes), default=EXACT)
+    tolerance, reason = max((TOLERANCES.get(dtype, EXACT) for dtype in dtypes), default=EXACT)
+    widest = min(SENSITIVITY_FACTOR * sensitivity, SENSITIVITY_CAP * tolerance)
+    if widest <= tolerance:
+        return tolerance, reason
+    return widest, f"{SENSITIVITY_FACTOR} times what one rounding of the parameters changes in the baseline itself"
 
 
 def _gaps(file_a: Any, file_b: Any) -> tuple[str, list[_Gap]]:

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from analyzer.errors import HotbenchError, WorkloadError
+from analyzer.errors import HotbenchError, RecordError, WorkloadError
 from analyzer.progress import Progress, print_json, silent
 from analyzer.summary import profile_summary, show_summary
 
 BAD_INPUT = 2
 
 
-class Terminated(Exception):  # noqa: N818  (a request, not an error)
-    """SIGTERM arrived: unwind, so that temporary folders are removed."""
+class Terminated(BaseException):
+    """SIGTERM arrived: unwind, so that temporary folders are removed; not to be taken for a failure of the model."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,21 +96,33 @@ def print_text(stage: str, fraction: float) -> None:
 PROGRESS: dict[str, Progress] = {"json": print_json, "text": print_text, "none": silent}
 
 
+def refuse_occupied(folder: Path) -> None:
+    """Raise RecordError for a place that a run cannot be saved to, before a capture is spent on it."""
+    if folder.exists() and not folder.is_dir():
+        raise RecordError(f"{str(folder)!r} is a file; give -o a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
+        raise RecordError(f"{str(folder)!r} holds other files; give -o a new folder or that of an older run")
+
+
 def _capture(options: argparse.Namespace) -> None:
     for name in ("steps", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise WorkloadError(f"--{name} {value}: take at least 1")
+    refuse_occupied(options.output)
     # Torch takes a second to import: not before the arguments hold.
     from analyzer.capture import capture
     from analyzer.run import save_run
     from analyzer.workload import load_workload
 
     device = resolve_device(options.device)
-    workload, reference = load_workload(options.workload, options.seed, device)
-    run = capture(
-        workload, reference, steps=options.steps, threads=options.threads, progress=PROGRESS[options.progress]
-    )
+    try:
+        workload, reference = load_workload(options.workload, options.seed, device)
+        run = capture(
+            workload, reference, steps=options.steps, threads=options.threads, progress=PROGRESS[options.progress]
+        )
+    except SystemExit as error:
+        raise WorkloadError(f"{options.workload} called sys.exit({error.code!r}); return instead") from error
     save_run(run, options.output)
     summary = profile_summary(run) | {"folder": str(options.output)}
     print(json.dumps(summary) if options.json else _profile_text(summary))

@@ -45,7 +45,7 @@ class Experiment:
     speedup: before/after time, the median of the ratios of rounds with its bootstrap 95 % interval.
     noise_floor: the same ratio of the baseline against itself in the same sitting (interval).
     before_seconds, after_seconds, again_seconds: seconds a step, one figure a round; equal places are one round.
-    rounds: how many of them each block has, in order.
+    rounds: how many of them each block of fresh builds has; sittings: how many blocks each sitting has.
     memory_ratio, size_ratio: after/before peak bytes and bytes of parameters and buffers.
     verdicts: {"time", "memory", "size", "accuracy"} -> one word each.
     """
@@ -74,6 +74,7 @@ class Experiment:
     created: str
     notes: tuple[str, ...] = ()
     rounds: tuple[int, ...] = ()
+    sittings: tuple[int, ...] = ()
     cpu_ratio: float | None = None
     """before/after CPU time of a step, all threads: beside the wall clock, for the reader; no verdict hangs on it."""
     format_version: int = FORMAT_VERSION
@@ -141,6 +142,7 @@ def run_experiment(
         created=created,
         notes=findings.notes,
         rounds=tuple(len(block) for block in findings.blocks.before),
+        sittings=findings.blocks.sittings,
         cpu_ratio=findings.cpu_ratio,
     )
     return dataclasses.replace(experiment, id=experiment_id(experiment))

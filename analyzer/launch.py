@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from analyzer.workload import WorkloadReference
@@ -40,6 +41,6 @@ def process_environment(launch: Launch) -> dict[str, str]:
     What this process can import, the variant can import too. The launch's own variables win.
     """
     found = {**os.environ, **{name: str(launch.threads) for name in THREAD_VARIABLES}}
-    found["PYTHONPATH"] = os.pathsep.join(path for path in (os.getcwd(), *sys.path) if path)  # noqa: PTH109
+    found["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     found["PYTHONUNBUFFERED"] = "1"
     return {**found, **dict(launch.environment)}

@@ -153,9 +153,9 @@ def load_run(folder: Path) -> Run:
     try:
         head = json.loads((folder / HEAD).read_bytes())
         if head["format_version"] > FORMAT_VERSION:
-            raise RecordError(f"{folder} has run format {head['format_version']}, newer than {FORMAT_VERSION}: upgrade")
+            raise ValueError(f"it has format {head['format_version']}, newer than {FORMAT_VERSION}; upgrade")
         run = _assemble(head, folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArrowException) as error:
+    except (RecordError, OSError, ValueError, KeyError, TypeError, AttributeError, ArrowException) as error:
         raise RecordError(f"{folder} is no readable run: {error}") from error
     hashes = {name: digest for name, digest in manifest.files.items() if name != HEAD}
     if not run.id == manifest.id == _content_id(_head(run), hashes):

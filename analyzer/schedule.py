@@ -29,6 +29,8 @@ class Sampling:
 
     blocks:        least number of blocks of fresh builds.
     most_blocks:   where sampling ends if the verdict is not clear before.
+    confirmations: how many sittings in fresh processes a difference must show itself in as well.
+    confirm_blocks: blocks of each of them.
     block_seconds: time spent in the rounds of one block.
     limit_seconds: no further block is begun after this time, once there are `blocks` of them.
     timeout_seconds: a variant that gives no answer for so long counts as hung.
@@ -37,7 +39,9 @@ class Sampling:
 
     blocks: int = 6
     most_blocks: int = 15
-    block_seconds: float = 0.6
+    confirmations: int = 3
+    confirm_blocks: int = 3
+    block_seconds: float = 0.5
     limit_seconds: float = 120.0
     timeout_seconds: float = 600.0
     seeds: tuple[int, ...] = FRESH_SEEDS
@@ -118,7 +122,7 @@ def play_block(sides: Sequence[Side], rhythm: Rhythm, block: int) -> Block:
 def _play_round(sides: Sequence[Side], rhythm: Rhythm, order: Sequence[int]) -> Round:
     turns = {side: sides[side].turn(rhythm.count, rhythm.repeats) for side in order}
     return Round(
-        tuple(statistics.median(sample.seconds for sample in turns[side]) for side in range(SIDES)),
+        tuple(statistics.median(sample.undisturbed for sample in turns[side]) for side in range(SIDES)),
         tuple(statistics.median(sample.cpu_seconds for sample in turns[side]) for side in range(SIDES)),
         any(is_disturbed(samples) for samples in turns.values()),
     )

@@ -32,38 +32,33 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float], *, 
     return Measurement(median, min(float(low), median), max(float(high), median), len(above), "x", "bootstrap-95")
 
 
-def blocked_ratio(
-    numerators: Sequence[Sequence[float]],
-    denominators: Sequence[Sequence[float]],
-    *,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Measurement:
-    """Return the median, over all rounds of all blocks, of numerator / denominator, with a bootstrap interval.
+def log_ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Floats:
+    """Return the logarithm of each round's ratio. Raises ValueError unless there are as many of both, all above 0."""
+    if len(numerators) != len(denominators):
+        raise ValueError(f"{len(numerators)} samples against {len(denominators)}; give as many for both")
+    return np.asarray(np.log(_positive(numerators)) - np.log(_positive(denominators)))
 
-    numerators[b][r] and denominators[b][r] were timed one right after the other, in round r of block b.
-    Blocks are resampled, then rounds within them, since the rounds of a block share its bias. The percentile
-    interval of few blocks is too narrow; on the scale of logarithms it is widened to Student's t of as many.
-    Raises ValueError unless both have the same shape, with at least two blocks, all above 0.
+
+def blocked_ratio(blocks: Sequence[Floats], *, seed: int = 0) -> Measurement:
+    """Return the median of all blocks' ratios (given as logarithms), with its bootstrap 95 % interval.
+
+    Blocks are resampled, then ratios within them, since the ratios of a block share its bias. The percentile
+    interval of few blocks is too narrow: on the scale of logarithms it is widened to Student's t of as many.
+    Raises ValueError for fewer than two blocks.
     """
-    blocks = [
-        np.log(_positive(above)) - np.log(_positive(below))
-        for above, below in zip(numerators, denominators, strict=True)
-    ]
     if len(blocks) < 2:
         raise ValueError(f"{len(blocks)} blocks say nothing about the spread between blocks; give at least 2")
     centre = float(np.median(np.concatenate(blocks)))
     low, high = np.percentile(_resampled_medians(blocks, seed), (2.5, 97.5))
-    wider = widening(len(blocks), confidence)
-    low, high = centre + (min(low, centre) - centre) * wider, centre + (max(high, centre) - centre) * wider
-    rounds = sum(len(block) for block in blocks)
-    name = f"bootstrap-{100 * confidence:g}"
-    return Measurement(math.exp(centre), math.exp(low), math.exp(high), rounds, "x", name)
+    wider = widening(len(blocks))
+    low, high = centre + min(low - centre, 0.0) * wider, centre + max(high - centre, 0.0) * wider
+    count = sum(len(block) for block in blocks)
+    return Measurement(math.exp(centre), math.exp(low), math.exp(high), count, "x", "bootstrap-95")
 
 
-def widening(blocks: int, confidence: float = 0.95) -> float:
+def widening(blocks: int) -> float:
     """Return by how much the bootstrap's 95 % half-width must grow to be that of Student's t with as many blocks."""
-    quantile = float(stdtrit(blocks - 1, 0.5 + confidence / 2))
+    quantile = float(stdtrit(blocks - 1, 0.975))
     return quantile / NORMAL_95 * math.sqrt(blocks / (blocks - 1))
 
 

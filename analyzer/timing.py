@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,11 @@ class Sample:
     cpu_seconds: float
     waited: float | None
 
+    @property
+    def undisturbed(self) -> float:
+        """Return the wall clock's seconds less those that the thread waited for a core: what it takes on its own."""
+        return self.seconds - min(self.waited or 0.0, 0.9 * self.seconds)
+
 
 class Clock(Protocol):
     """What a stretch of steps is timed with; tests inject one that advances by itself."""
@@ -44,22 +49,16 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class ProcessClock:
-    """The process's own clocks. `synchronise` is called before the wall clock is read."""
+    """The process's own clocks."""
 
-    synchronise: Callable[[], None] | None = None
-    _schedule: int | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         path = Path("/proc/thread-self/schedstat")
         # Kept open: re-opening would cost more than the shortest step.
         self._schedule = os.open(path, os.O_RDONLY) if path.exists() else None
 
     def wall(self) -> float:
         """Return seconds on the wall clock."""
-        if self.synchronise is not None:
-            self.synchronise()
         return time.perf_counter()
 
     def cpu(self) -> float:
@@ -67,10 +66,54 @@ class ProcessClock:
         return time.process_time()
 
     def waited(self) -> float | None:
-        """Return seconds that the opening thread was runnable without a core."""
+        """Return seconds that the thread which made the clock was runnable without a core."""
         if self._schedule is None:
             return None
         return int(os.pread(self._schedule, 96, 0).split()[1]) * 1e-9
+
+
+class Event(Protocol):
+    """The part of torch.cuda.Event that a clock needs."""
+
+    def record(self) -> None:
+        """Put the event at the end of the device's stream."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until the device has passed the event."""
+        ...
+
+    def elapsed_time(self, end_event: Event) -> float:
+        """Return the milliseconds between this event and a later one."""
+        ...
+
+
+class DeviceClock(ProcessClock):
+    """The clock of a GPU's stream: the seconds between events, each of which is waited for."""
+
+    def __init__(self, make_event: Callable[[], Event]) -> None:
+        super().__init__()
+        self._make_event = make_event
+        self._last = self._mark()
+        self._seconds = 0.0
+
+    def wall(self) -> float:
+        """Return seconds on the device since the clock was made; everything launched before has ended."""
+        # From event to event: the driver's single precision would be too coarse over a whole experiment.
+        event = self._mark()
+        self._seconds += self._last.elapsed_time(event) * 1e-3
+        self._last = event
+        return self._seconds
+
+    def waited(self) -> float | None:
+        """Return None: the device does not wait for a core."""
+        return None
+
+    def _mark(self) -> Event:
+        event = self._make_event()
+        event.record()
+        event.synchronize()
+        return event
 
 
 def take_samples(step: Callable[[], object], clock: Clock, count: int, repeats: int) -> tuple[Sample, ...]:
@@ -90,9 +133,9 @@ def take_samples(step: Callable[[], object], clock: Clock, count: int, repeats: 
 def lead_in(step: Callable[[], object], clock: Clock, step_seconds: float) -> None:
     """Run steps untimed for a moment: the other variant's block has just emptied the caches.
 
-    A step that is long against the caches' refill needs none.
+    A step longer than that refills them itself.
     """
-    if step_seconds > LEAD_SECONDS * 10:
+    if step_seconds > LEAD_SECONDS:
         return
     stop = clock.wall() + LEAD_SECONDS
     step()

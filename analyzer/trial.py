@@ -1,34 +1,28 @@
-"""One sitting of an experiment: three processes, their outputs compared, their steps timed in turns."""
+"""The measuring part of an experiment: outputs compared, memory read, steps timed, differences confirmed."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from analyzer.accuracy import Accuracy, compare_outputs
 from analyzer.errors import HotbenchError
 from analyzer.launch import Launch
-from analyzer.launcher import AGAIN, BASELINE, CANDIDATE, Variant
 from analyzer.progress import Progress, part
-from analyzer.schedule import SIDES, Block, Sampling, play_block, rhythm_of
-from analyzer.timing import Sample
-from analyzer.verdict import Blocks, judge_time
+from analyzer.schedule import SIDES, Block, Sampling
+from analyzer.sitting import DEAR_BUILD_SECONDS, Sitting, deadline, sit
+from analyzer.verdict import Blocks, is_settled, judge_time
 
-SETTLE_SECONDS = 0.1
-SETTLE_STEPS = 2
-DEAR_BUILD_SECONDS = 5.0
+CLOCK_CHANGE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a trial measured; empty blocks when the candidate never ran."""
+    """What a trial measured; no blocks when the candidate never ran."""
 
     blocks: Blocks
     accuracy: Accuracy
@@ -53,42 +47,6 @@ def failed_trial(reason: str, max_error: float | None = None) -> Findings:
     return Findings(Blocks(), accuracy)
 
 
-@dataclass(slots=True)
-class Process:
-    """A variant's process, as the schedule drives it."""
-
-    variant: Variant
-    built: dict[str, Any] = field(default_factory=dict)
-
-    def begin_build(self) -> None:
-        """Ask for a build without waiting for it."""
-        launch = self.variant.launch
-        self.variant.send("build", entry=launch.entry, argument=launch.argument, threads=launch.threads)
-
-    def end_build(self) -> None:
-        """Wait for the build that was begun."""
-        self.built = self.variant.receive()
-
-    def settle(self) -> float:
-        """Run warm-up steps and return the quickest one's seconds."""
-        return float(self.variant.ask("settle", seconds=SETTLE_SECONDS, least=SETTLE_STEPS)["step_seconds"])
-
-    def turn(self, count: int, repeats: int) -> Sequence[Sample]:
-        """Return timed samples."""
-        reply = self.variant.ask("block", count=count, repeats=repeats)
-        return tuple(Sample(**sample) for sample in reply["samples"])
-
-
-@contextmanager
-def _processes(baseline: Launch, candidate: Launch, timeout_seconds: float) -> Iterator[tuple[Process, ...]]:
-    with ExitStack() as stack:
-        roles = ((BASELINE, baseline), (CANDIDATE, candidate), (AGAIN, baseline))
-        yield tuple(
-            Process(stack.enter_context(Variant(launch, role, timeout_seconds=timeout_seconds)))
-            for role, launch in roles
-        )
-
-
 def run_trial(
     baseline: Launch,
     candidate: Launch,
@@ -98,97 +56,135 @@ def run_trial(
     sampling: Sampling,
     progress: Progress,
 ) -> Findings:
-    """Return the findings of one sitting. Nothing of its processes or files is left when it ends, however it ends.
+    """Return the findings of one trial. Nothing of its processes or files is left when it ends, however it ends.
 
+    A difference found in the first sitting has to show itself again in sittings of fresh processes.
     Raises VariantError when a variant raises, dies or hangs; its role says which.
     """
-    with _processes(baseline, candidate, sampling.timeout_seconds) as processes:
-        progress("starting the variants", 0.0)
-        _build(processes)
-        before, after, _again = processes
-        if before.built["training"] != training:
-            kind = "trains" if before.built["training"] else "does not train"
-            raise HotbenchError(f"baseline {baseline.name!r} {kind}, unlike the run; profile it again")
-        progress("comparing outputs", 0.2)
-        accuracy, own = _compare(processes, sampling.seeds, max_error)
-        peak_before, peak_after = (int(process.variant.ask("peak")["peak_bytes"]) for process in (before, after))
-        size_ratio = after.built["state_bytes"] / max(before.built["state_bytes"], 1)
-        blocks = _measure(processes, sampling, part(progress, 0.3, 1.0))
-        notes = tuple(_notes(own, blocks, processes))
-    return Findings(blocks_of(blocks), accuracy, peak_before, peak_after, size_ratio, _cpu_ratio(blocks), notes)
+    progress("starting the variants", 0.0)
+    with sit(baseline, candidate, sampling.timeout_seconds) as sitting:
+        _check_training(sitting, training)
+        progress("comparing outputs", 0.1)
+        accuracy, own = _compare(sitting, sampling.seeds, max_error)
+        peaks = [int(side.variant.ask("peak")["peak_bytes"]) for side in (sitting.before, sitting.after)]
+        size_ratio = sitting.after.built["state_bytes"] / max(sitting.before.built["state_bytes"], 1)
+        sitting.build()
+        found, clocks = _measure(sitting, sampling, part(progress, 0.2, 0.6))
+        dear = sitting.build_is_dear
+    confirming = _confirm(baseline, candidate, found, sampling, part(progress, 0.6, 1.0))
+    played = [found, *confirming]
+    notes = (*_machine_notes([block for blocks in played for block in blocks]), *clocks)
+    return Findings(
+        blocks_of(played),
+        accuracy,
+        peaks[0],
+        peaks[1],
+        size_ratio,
+        _cpu_ratio(played),
+        (*_workload_notes(own, dear), *notes),
+    )
 
 
-def _build(processes: Sequence[Process]) -> None:
-    """Build in all processes at once; nothing is timed meanwhile."""
-    for process in processes:
-        process.begin_build()
-    for process in processes:
-        process.end_build()
+def _check_training(sitting: Sitting, training: bool) -> None:
+    found = sitting.before.built["training"]
+    if found != training:
+        kind = "trains" if found else "does not train"
+        raise HotbenchError(f"the baseline {kind}, unlike the run that it is said to be; profile it again")
 
 
-def _compare(processes: Sequence[Process], seeds: Sequence[int], max_error: float | None) -> tuple[Accuracy, Accuracy]:
+def _compare(sitting: Sitting, seeds: Sequence[int], max_error: float | None) -> tuple[Accuracy, Accuracy]:
     """Return the candidate's accuracy, and the baseline's against itself."""
     with tempfile.TemporaryDirectory(prefix="hotbench-") as folder:
-        paths = [Path(folder) / f"{position}.safetensors" for position in range(len(processes))]
+        paths = [Path(folder) / name for name in ("before", "after", "again", "nudged")]
         replies = [
             process.variant.ask("outputs", seeds=list(seeds), path=str(path))
-            for process, path in zip(processes, paths, strict=True)
+            for process, path in zip(sitting.processes, paths, strict=False)
         ]
-        before, after, again = paths
+        before, after, again, nudged = paths
+        own = compare_outputs(before, again, inputs=len(seeds), max_error=max_error)
+        sensitivity = own.max_rel
+        if sitting.before.built["training"]:
+            sitting.build()
+            sitting.again.variant.ask("outputs", seeds=list(seeds), path=str(nudged), nudge=True)
+            sensitivity = compare_outputs(before, nudged, inputs=len(seeds)).max_rel
         accuracy = compare_outputs(
             before,
             after,
             inputs=len(seeds),
             max_error=max_error,
+            sensitivity=sensitivity,
             metric_before=replies[0]["metrics"],
             metric_after=replies[1]["metrics"],
         )
-        return accuracy, compare_outputs(before, again, inputs=len(seeds), max_error=max_error)
+        return accuracy, own
 
 
-def _measure(processes: Sequence[Process], sampling: Sampling, progress: Progress) -> list[Block]:
-    """Return block after block, until the verdict on time is settled or the limits are reached."""
-    found: list[Block] = []
-    stop = time.monotonic() + sampling.limit_seconds
-    while True:
-        if not is_dear(processes):
-            _build(processes)
-        step_seconds = max(process.settle() for process in processes)
-        found.append(play_block(processes, rhythm_of(step_seconds, sampling.block_seconds), len(found)))
+def _measure(sitting: Sitting, sampling: Sampling, progress: Progress) -> tuple[list[Block], list[str]]:
+    """Return the blocks of the first sitting, and what its clocks did meanwhile."""
+    is_late = deadline(sampling.limit_seconds)
+
+    def enough(found: Sequence[Block]) -> bool:
         progress(f"timed block {len(found)}", len(found) / sampling.most_blocks)
-        if len(found) >= sampling.blocks and (
-            len(found) >= sampling.most_blocks or time.monotonic() > stop or judge_time(blocks_of(found)).settled
-        ):
-            return found
+        if len(found) < sampling.blocks:
+            return False
+        return len(found) >= sampling.most_blocks or is_late() or is_settled(blocks_of([found]))
+
+    clocks = [sitting.before.variant.ask("clock")["megahertz"]]
+    found = sitting.play(sampling.block_seconds, enough)
+    clocks.append(sitting.before.variant.ask("clock")["megahertz"])
+    return found, list(_clock_notes(*clocks))
 
 
-def is_dear(processes: Sequence[Process]) -> bool:
-    """Return whether building takes too long to be done again for every block."""
-    return max(float(process.built["seconds"]) for process in processes) > DEAR_BUILD_SECONDS
+def _confirm(
+    baseline: Launch, candidate: Launch, found: Sequence[Block], sampling: Sampling, progress: Progress
+) -> list[list[Block]]:
+    """Return the blocks of further sittings in fresh processes: none, unless a difference needs confirming."""
+    played: list[list[Block]] = []
+    for position in range(sampling.confirmations):
+        if judge_time(blocks_of([found, *played])).word == "inconclusive":
+            break
+        progress(f"confirming in fresh processes: {position + 1}", position / sampling.confirmations)
+        with sit(baseline, candidate, sampling.timeout_seconds) as sitting:
+            played.append(sitting.play(sampling.block_seconds, lambda blocks: len(blocks) >= sampling.confirm_blocks))
+    progress("timed", 1.0)
+    return played
 
 
-def blocks_of(blocks: Sequence[Block]) -> Blocks:
+def blocks_of(sittings: Sequence[Sequence[Block]]) -> Blocks:
     """Return the seconds of the rounds, by side."""
-    return Blocks(
-        *(tuple(tuple(item.seconds[side] for item in block.rounds) for block in blocks) for side in range(SIDES))
+    blocks = [block for sitting in sittings for block in sitting]
+    before, after, again = (
+        tuple(tuple(item.seconds[side] for item in block.rounds) for block in blocks) for side in range(SIDES)
     )
+    return Blocks(before, after, again, tuple(len(sitting) for sitting in sittings))
 
 
-def _cpu_ratio(blocks: Sequence[Block]) -> float | None:
-    spent = [item.cpu_seconds for block in blocks for item in block.rounds]
+def _cpu_ratio(sittings: Sequence[Sequence[Block]]) -> float | None:
+    spent = [item.cpu_seconds for blocks in sittings for block in blocks for item in block.rounds]
     ratios = [before / after for before, after, _ in spent if after > 0]
     return statistics.median(ratios) if ratios else None
 
 
-def _notes(own: Accuracy, blocks: Sequence[Block], processes: Sequence[Process]) -> Iterator[str]:
+def _workload_notes(own: Accuracy, dear: bool) -> Iterator[str]:
+    if own.max_abs > 0 or not own.passed:
+        yield f"the baseline does not repeat its own outputs: {own.reason}"
+    if dear:
+        yield f"one build for all blocks of a sitting, since it takes more than {DEAR_BUILD_SECONDS:g} s"
+
+
+def _machine_notes(blocks: Sequence[Block]) -> Iterator[str]:
     kept = [item for block in blocks for item in block.rounds]
     repeated = sum(block.repeated for block in blocks)
     disturbed = sum(item.disturbed for item in kept)
-    if own.max_abs > 0 or not own.passed:
-        yield f"the baseline does not repeat its own outputs: {own.reason}"
-    if is_dear(processes):
-        yield f"one build for all blocks, since it takes more than {DEAR_BUILD_SECONDS:g} s: its layout bias stays in"
     if repeated:
         yield f"{repeated} rounds were taken again: another process had a core for more than 2 % of a turn"
     if disturbed:
-        yield f"in {disturbed} of {len(kept)} rounds another process had a core for more than 2 % of a turn"
+        yield (
+            f"in {disturbed} of {len(kept)} rounds another process had a core for more than 2 % of a turn; "
+            "the time waited is not counted"
+        )
+
+
+def _clock_notes(before: float | None, after: float | None) -> Iterator[str]:
+    if before and after and abs(after / before - 1) > CLOCK_CHANGE:
+        yield f"the device's clock went from {before:g} to {after:g} MHz while it was timed"

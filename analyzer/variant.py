@@ -22,11 +22,11 @@ from typing import Any, TextIO
 
 import torch
 
-from analyzer.accuracy import collect_outputs
+from analyzer.accuracy import collect_outputs, nudge_parameters
 from analyzer.errors import HotbenchError, WorkloadError
 from analyzer.peak import peak_live_bytes, state_bytes
 from analyzer.record import to_plain
-from analyzer.timing import SAMPLE_SECONDS, ProcessClock, lead_in, settle, take_samples
+from analyzer.timing import SAMPLE_SECONDS, DeviceClock, ProcessClock, lead_in, settle, take_samples
 from analyzer.workload import Stepper, Workload, WorkloadReference, prepare, rebuild_workload, seed_everything
 
 
@@ -58,6 +58,11 @@ def build(entry: str, argument: dict[str, Any]) -> Workload:
     return workload
 
 
+def device_event() -> Any:
+    """Return a CUDA event that notes the time."""
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
 @dataclass(slots=True)
 class Session:
     """A built workload and the requests that can be made of it; each method's result is plain JSON."""
@@ -76,7 +81,7 @@ class Session:
         workload = build(entry, argument)
         self.stepper = Stepper(workload)
         if torch.cuda.is_available() and torch.device(workload.device or "cpu").type == "cuda":
-            self.clock = ProcessClock(torch.cuda.synchronize)
+            self.clock = DeviceClock(device_event)
         return {
             "training": workload.training,
             "state_bytes": state_bytes(workload.model),
@@ -91,9 +96,14 @@ class Session:
         sizes = random.SystemRandom()
         self.padding = [bytearray(sizes.randrange(64, 1 << 16)) for _ in range(16)]
 
-    def outputs(self, seeds: list[int], path: str) -> dict[str, Any]:
-        """Write what the workload computes from `seeds` to a safetensors file, and evaluate it."""
+    def outputs(self, seeds: list[int], path: str, nudge: bool = False) -> dict[str, Any]:
+        """Write what the workload computes from `seeds` to a safetensors file, and evaluate it.
+
+        nudge: round every parameter up or down by one unit in the last place first.
+        """
         stepper = self._stepper()
+        if nudge:
+            nudge_parameters(stepper.workload.model)
         count = collect_outputs(stepper, seeds, Path(path))
         evaluate = stepper.workload.evaluate
         metrics = {} if evaluate is None else evaluate(stepper.workload.model)
@@ -103,6 +113,10 @@ class Session:
     def peak(self) -> dict[str, Any]:
         """Return the highest live bytes of the allocator in one step."""
         return {"peak_bytes": peak_live_bytes(self._stepper())}
+
+    def clock_rate(self) -> dict[str, Any]:
+        """Return the GPU's clock in MHz; None on a CPU."""
+        return {"megahertz": float(torch.cuda.clock_rate()) if isinstance(self.clock, DeviceClock) else None}
 
     def settle(self, seconds: float, least: int) -> dict[str, Any]:
         """Run warm-up steps; return the quickest one's seconds."""
@@ -127,6 +141,7 @@ REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
     "peak": Session.peak,
     "settle": Session.settle,
     "block": Session.block,
+    "clock": Session.clock_rate,
 }
 
 

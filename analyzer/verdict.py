@@ -6,42 +6,66 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from analyzer.accuracy import Accuracy
 from analyzer.measurement import Measurement
-from analyzer.statistics import blocked_ratio
+from analyzer.statistics import Floats, blocked_ratio, log_ratios
 
 LEAST_FLOOR = 0.02
 """A difference under 2 % is never called one: fresh builds of the same code differ by as much (docs/experiments.md)."""
+LEAST_AGAIN = 0.01
+"""What a fresh sitting must show of a difference, at least, to confirm it."""
 LEAST_SAVING = 0.01
 """Memory or size counts as smaller from 1 % on: less is rounding of the allocator."""
-DECISIVE = 0.999
-"""Confidence at which sampling may end early with a verdict."""
+NOT_MEASURED = Measurement(math.nan, math.nan, math.nan, 0, "x", "not measured")
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Seconds a step of each variant, by block and by round; the three of one round were timed one after the other."""
+    """Seconds a step of each variant, by block and by round; the three of one round were timed one after the other.
+
+    sittings: how many blocks each sitting has, in order. Every sitting has processes of its own.
+    """
 
     before: tuple[tuple[float, ...], ...] = ()
     after: tuple[tuple[float, ...], ...] = ()
     again: tuple[tuple[float, ...], ...] = ()
+    sittings: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.before)
 
+    def __add__(self, other: Blocks) -> Blocks:
+        """Return these blocks and then the other's."""
+        return Blocks(
+            self.before + other.before,
+            self.after + other.after,
+            self.again + other.again,
+            self.sittings + other.sittings,
+        )
+
+    def speedups(self) -> list[Floats]:
+        """Return each block's logarithms of before/after: two a round, since the baseline runs in two processes."""
+        sides = zip(self.before, self.after, self.again, strict=True)
+        return [np.concatenate([log_ratios(before, after), log_ratios(again, after)]) for before, after, again in sides]
+
+    def floors(self) -> list[Floats]:
+        """Return each block's logarithms of the baseline against itself."""
+        return [log_ratios(before, again) for before, again in zip(self.before, self.again, strict=True)]
+
 
 @dataclass(frozen=True, slots=True)
 class TimeVerdict:
-    """speedup = before/after, floor = the baseline against itself, the word, and whether sampling may end with it."""
+    """speedup = before/after, floor = the baseline against itself, the word on it, and why if that needs saying."""
 
     speedup: Measurement
     noise_floor: Measurement
     word: str
-    settled: bool
+    why: str = ""
 
 
-NOT_MEASURED = Measurement(math.nan, math.nan, math.nan, 0, "x", "not measured")
-NO_TIME = TimeVerdict(NOT_MEASURED, NOT_MEASURED, "unknown", True)
+NO_TIME = TimeVerdict(NOT_MEASURED, NOT_MEASURED, "unknown")
 """Of a candidate that never ran a timed step."""
 
 
@@ -54,25 +78,38 @@ def judge_time(blocks: Blocks) -> TimeVerdict:
     """Return the verdict on time: faster or slower only where the speedup's interval lies outside the noise floor.
 
     The floor is the interval of the baseline against itself, mirrored around 1 and at least 2 % to either side.
-    It is settled when the speedup's whole interval lies within 2 % of 1, or the speedup itself does and the floor
-    is no wider; or when an interval of 99.9 % lies outside: ending early on the word of a 95 % interval would
-    give chance too many tries.
+    Where there is more than one sitting, each must show the difference: equal code can differ from process to
+    process, for as long as the processes live.
     """
-    floor = noise_floor(blocks)
-    speedup = blocked_ratio(blocks.before, blocks.after)
+    speedup, floor = blocked_ratio(blocks.speedups()), noise_floor(blocks)
     word = _outside(speedup, floor)
-    if word == "inconclusive":
-        settled = abs(math.log(speedup.median)) <= math.log1p(LEAST_FLOOR)
-    else:
-        settled = _outside(blocked_ratio(blocks.before, blocks.after, confidence=DECISIVE), floor) == word
-    return TimeVerdict(speedup, floor, word, settled)
+    if word != "inconclusive" and not _is_confirmed(blocks, word):
+        return TimeVerdict(speedup, floor, "inconclusive", f"{word} in one sitting, but not again in fresh processes")
+    return TimeVerdict(speedup, floor, word)
+
+
+def is_settled(blocks: Blocks) -> bool:
+    """Return whether sampling may end: the word is faster or slower, or the difference found is within 2 %."""
+    if abs(float(np.median(np.concatenate(blocks.speedups())))) <= math.log1p(LEAST_FLOOR):
+        return True
+    return judge_time(blocks).word != "inconclusive"
 
 
 def noise_floor(blocks: Blocks) -> Measurement:
     """Return the baseline against itself; low and high are mirrored around 1 and at least 2 % away from it."""
-    found = blocked_ratio(blocks.before, blocks.again)
+    found = blocked_ratio(blocks.floors())
     half = max(abs(math.log(found.low)), abs(math.log(found.high)), math.log1p(LEAST_FLOOR))
     return Measurement(found.median, math.exp(-half), math.exp(half), found.samples, "x", found.interval)
+
+
+def _is_confirmed(blocks: Blocks, word: str) -> bool:
+    speedups, start = blocks.speedups(), 0
+    for count in blocks.sittings:
+        found = float(np.median(np.concatenate(speedups[start : start + count])))
+        if (found if word == "faster" else -found) < math.log1p(LEAST_AGAIN):
+            return False
+        start += count
+    return True
 
 
 def _outside(speedup: Measurement, floor: Measurement) -> str:
@@ -123,7 +160,7 @@ def _figures(time: TimeVerdict, memory_ratio: float | None, size_ratio: float) -
     speedup, floor = time.speedup, time.noise_floor
     return (
         f"{speedup.median:.3f}x ({speedup.low:.3f} to {speedup.high:.3f})",
-        f"noise floor {floor.low:.3f} to {floor.high:.3f}",
+        f"noise floor {floor.low:.3f} to {floor.high:.3f}{', ' + time.why if time.why else ''}",
         "peak memory not measured" if memory_ratio is None else f"peak memory {memory_ratio:.3f}x",
         f"size {size_ratio:.3f}x",
     )

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from analyzer.errors import HotbenchError
 from analyzer.progress import Progress
+from app.fault import keep_traceback
 
-_KEPT_LINES = 50
+_KEPT_LINES = 200
 _GRACE_SECONDS = 3.0
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Finished:
 def run_child(command: Sequence[str], progress: Progress, echo: Callable[[str], None], error_prefix: str) -> Finished:
     """Run `command` to its end; its progress lines go to `progress`, all else that it prints to `echo`.
 
-    A last line that begins with `error_prefix` is its own error: it is kept for `check_finished`, not echoed.
+    A last line that begins with `error_prefix`, or a traceback, is kept for `check_finished` and not echoed.
     The child and all that it started are ended when the caller is interrupted.
     """
     process = subprocess.Popen(
@@ -48,20 +50,29 @@ def run_child(command: Sequence[str], progress: Progress, echo: Callable[[str], 
     threading.Thread(target=_end_with, args=(process,), daemon=True).start()
     try:
         assert process.stdout is not None
-        held = ""
+        held: list[str] = []
         for line in process.stdout:
             if _is_progress(line, progress):
                 continue
-            if held:
-                echo(held)
             kept.append(line.rstrip("\n"))
-            held = kept[-1]
+            # What may be its last words is held back, all else is told at once.
+            if held and held[0].startswith(error_prefix):
+                held = _tell(held, echo)
+            held.append(kept[-1])
+            if not held[0].startswith((error_prefix, _TRACEBACK)):
+                held = _tell(held, echo)
         code = process.wait()
-        if held and not (code and held.startswith(error_prefix)):
-            echo(held)
+        if code == 0:
+            _tell(held, echo)
         return Finished(code, tuple(kept))
     finally:
         _end_group(process)
+
+
+def _tell(lines: list[str], echo: Callable[[str], None]) -> list[str]:
+    for line in lines:
+        echo(line)
+    return []
 
 
 def check_finished(what: str, finished: Finished, error_prefix: str) -> None:
@@ -75,7 +86,10 @@ def check_finished(what: str, finished: Finished, error_prefix: str) -> None:
         if line.startswith(error_prefix):
             raise HotbenchError(line.removeprefix(error_prefix))
     last = next((line.strip() for line in reversed(finished.lines) if line.strip()), "it printed nothing")
-    raise HotbenchError(f"{what} ended with exit code {finished.code} and nothing was saved; its last line: {last}")
+    ended = f"{what} ended with exit code {finished.code} and nothing was saved"
+    if any(line.startswith(_TRACEBACK) for line in finished.lines):
+        raise HotbenchError(f"{ended}: {last[:300]}; {keep_traceback(chr(10).join(finished.lines))}")
+    raise HotbenchError(f"{ended}; its last line: {last[:300]}")
 
 
 def _is_progress(line: str, progress: Progress) -> bool:

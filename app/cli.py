@@ -9,13 +9,13 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from analyzer.errors import HotbenchError
 from app.commands import COMMANDS
+from app.fault import keep_traceback
 from app.units import printable
 
 DONE, REFUSED, FAILED, BROKEN_PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
@@ -89,17 +89,8 @@ def _say(text: str, code: int) -> int:
 
 
 def _unexpected(error: Exception) -> str:
-    """Return one line about a mistake of our own, with the file that holds the traceback."""
     text = " ".join(str(error).split())[:300]
-    where = "its traceback could not be written"
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="hotbench-error-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as stream:
-            stream.write("".join(traceback.format_exception(error)))
-        where = f"the traceback is in {stream.name}: please report it"
-    except OSError:
-        pass
+    where = keep_traceback("".join(traceback.format_exception(error)))
     return f"error: unexpected {type(error).__name__}: {text}; {where}"
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _BAR = "█"
 _BAR_WIDTH = 14
+_WIDTH_WITH_BARS = 100
 _STYLES = {"faster": "bold green", "smaller": "bold green", "slower": "bold red", "refused": "bold red"}
 
 
@@ -67,25 +68,23 @@ def _spread(run: Run) -> str:
     )
 
 
-def hot_ops(ops: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return the table of hot ops; `ops` as in the JSON of `show`."""
+def hot_ops(ops: Sequence[Mapping[str, Any]], width: int) -> RenderableType:
+    """Return the table of hot ops; `ops` as in the JSON of `show`. Bars need `width` columns or more."""
+    bars = width >= _WIDTH_WITH_BARS
     table = _table()
     table.add_column("op", no_wrap=True, overflow="ellipsis", max_width=40)
-    for name in ("calls", "self time", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("work", justify="right", no_wrap=True)
-    table.add_column("moved", justify="right", no_wrap=True)
+    for name in ("calls", "self time", "share", *([""] if bars else []), "work", "moved"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     largest = max((op["share"] or 0.0 for op in ops), default=0.0)
     for op in ops:
         share = op["share"] or 0.0
-        bar = _BAR * round(_BAR_WIDTH * share / largest) if largest else ""
+        bar = Text(_BAR * round(_BAR_WIDTH * share / largest) if largest else "", style="cyan")
         table.add_row(
             printable(op["name"]),
             f"{op['count']:,}",
             milliseconds(op["self_seconds"]),
             percent(share),
-            Text(bar, style="cyan"),
+            *([bar] if bars else []),
             gigaflops(op["flops"]),
             mebibytes(op["bytes"]),
         )
@@ -220,13 +219,12 @@ def comparison(value: Comparison) -> RenderableType:
 
 def artifact(data: Mapping[str, Any]) -> RenderableType:
     """Return what an export wrote; `data` as in its JSON."""
-    head = Text.assemble(("✓ ", "bold green"), (str(data["artifact"]), "bold cyan"), f"  {data['folder']}")
+    head = Text.assemble(("✓ ", "bold green"), (str(data["artifact"]), "bold cyan"), f"  {printable(data['folder'])}")
     lines = _grid()
-    for name, value in data.items():
-        if name not in ("artifact", "folder") and isinstance(value, str | int | float):
-            lines.add_row(name.replace("_", " "), printable(str(value)))
-    for name in data.get("files", ()):
-        lines.add_row("file", printable(str(name)))
+    error = data["max_abs_error_after_reload"]
+    lines.add_row("checked", f"loaded in a fresh process without Hotbench: largest absolute error {error:.3g}")
+    lines.add_row("sha256", data["sha256"])
+    lines.add_row("files", ", ".join(printable(name) for name in data["files"]))
     return Group(head, Padding(lines, (0, 0, 0, 2), expand=False))
 
 
@@ -244,9 +242,9 @@ def checks(values: Iterable[Check]) -> RenderableType:
     return grid
 
 
-def next_commands(title: str, commands: Iterable[str]) -> RenderableType:
+def next_commands(title: str, commands: Iterable[str]) -> Text:
     """Return what to type next, one command a line, ready to copy."""
-    return Group(Text(title, style="bold"), *(Text(f"  {command}", style="cyan", no_wrap=True) for command in commands))
+    return Text.assemble((title, "bold"), *((f"\n  {command}", "cyan") for command in commands))
 
 
 def _of_before(value: float | None) -> str:

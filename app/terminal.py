@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from analyzer import progress as reporting
 from app.units import printable
@@ -29,6 +31,11 @@ class Terminal:
         self._out = _console(sys.stdout)
         self._err = _console(sys.stderr)
 
+    @property
+    def width(self) -> int:
+        """Return the columns of stdout."""
+        return self._out.width
+
     def result(self, data: dict[str, Any], *people: RenderableType) -> None:
         """Print the result: `data` as JSON when asked for, else the renderables for people."""
         if self.as_json:
@@ -40,7 +47,8 @@ class Terminal:
         """Print for people; nothing with --json."""
         if not self.as_json:
             for item in people:
-                self._out.print(item, markup=False, highlight=False)
+                # A Text is left to the terminal to wrap: a command to copy must not be cut.
+                self._out.print(item, markup=False, highlight=False, soft_wrap=isinstance(item, Text))
 
     def note(self, text: str) -> None:
         """Print one line on stderr."""
@@ -89,6 +97,11 @@ def invocation() -> str:
     if script.exists():
         return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
     return f"{Path(sys.executable).name} -m app"
+
+
+def store_option(place: str | None) -> str:
+    """Return ` --store PLACE`, quoted for a shell, where the store was named on the command line."""
+    return f" --store {shlex.quote(place)}" if place else ""
 
 
 def _cut(text: str) -> str:

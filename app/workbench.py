@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +24,8 @@ from app.store import Entry, Store
 from optimizers.plan import Candidate
 
 if TYPE_CHECKING:
-    from optimizers.artifact import Artifact
-
     from app.comparison import Comparison
+    from optimizers.artifact import Artifact
     from optimizers.pipeline import Outcome
 
 # The optimizers with their compiler are imported where they are used: profile, show and diagnose start without them.
@@ -111,7 +112,8 @@ def optimize(
     from optimizers.pipeline import Outcome, apply_plans, prove
 
     run = read_run(store, text)
-    outcome = apply_plans(run, names, settings, part(progress, 0.0, 0.4))
+    with _threads(run.threads):
+        outcome = apply_plans(run, names, settings, part(progress, 0.0, 0.4))
     if outcome.candidate is None:
         return outcome
     candidate = outcome.candidate
@@ -127,6 +129,19 @@ def optimize(
     return Outcome(outcome.proposal, candidate, experiment, outcome.refusals)
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let PyTorch, and the kernels on its pool, use as many threads as the run did: what is tuned there holds here."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def read_proof(store: Store, text: str) -> Proof:
     """Return the experiment that `text` names with its candidate and run."""
     from optimizers.candidate import load_candidate
@@ -140,7 +155,9 @@ def read_proof(store: Store, text: str) -> Proof:
 
 
 def export(store: Store, text: str, folder: Path) -> dict[str, Any]:
-    """Write the artifact of an experiment's candidate into `folder`; return what was written, as plain values.
+    """Write the artifact of an experiment's candidate into `folder`, and a copy into the store.
+
+    Returns what was written, as plain values.
 
     Raises HotbenchError for an experiment that only compared two runs.
     """
@@ -149,13 +166,23 @@ def export(store: Store, text: str, folder: Path) -> dict[str, Any]:
     proof = read_proof(store, text)
     if proof.candidate is None:
         raise HotbenchError(f"{proof.experiment.id} compares two runs: it has no candidate to export")
-    return artifact_summary(export_artifact(proof.candidate, proof.experiment, folder), folder)
+    artifact = export_artifact(proof.candidate, proof.experiment, folder)
+    if store.writable:
+        store.save(
+            "artifact",
+            lambda target: shutil.copytree(folder, target),
+            name=f"{proof.run.name}: {folder.name}",
+            parent=proof.experiment.id,
+            summary={"folder": str(folder.absolute()), "files": len(artifact.files)},
+        )
+    return artifact_summary(artifact, folder)
 
 
 def artifact_summary(artifact: Artifact, folder: Path) -> dict[str, Any]:
     """Return the command line's JSON of an exported artifact."""
     plain: dict[str, Any] = to_plain(artifact)
-    return {"folder": str(folder.absolute()), **plain}
+    place = str(folder.absolute())
+    return {**plain, "folder": place, "loads_with": artifact.loads_with.replace("DIR", place)}
 
 
 def compare(store: Store, before: str, after: str, progress: Progress = silent) -> Comparison:

@@ -39,13 +39,13 @@ def burn(seed: int) -> None:
 
 
 @contextmanager
-def busy_neighbour(seed: int) -> Iterator[None]:
-    """Have a neighbour at work for as long as the block lasts."""
+def busy_neighbour(seed: int) -> Iterator[int]:
+    """Have a neighbour at work for as long as the block lasts; its process id is given."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.neighbour", str(seed)], stdin=subprocess.PIPE, start_new_session=True
     )
     try:
-        yield
+        yield process.pid
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -12,7 +12,6 @@ from analyzer.workload import Stepper, Workload, prepare, seeded
 
 KINDS = ("small-ops", "products", "streams")
 """Bound by dispatch, by arithmetic, by memory."""
-_CALIBRATION_REPEATS = 20
 
 
 class Loop(torch.nn.Module):
@@ -25,16 +24,17 @@ class Loop(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.randn(width, width, generator=seeded(1)) / width**0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.clone()
         for _ in range(self.repeats):
             x = self.piece(x)
-        discarded = x
+        discarded = x.clone()
         for _ in range(self.extra):
             discarded = self.piece(discarded)
         return x
 
     def piece(self, x: torch.Tensor) -> torch.Tensor:
         if self.kind == "streams":
-            return torch.add(x, self.weight, alpha=1e-3)
+            return x.add_(self.weight, alpha=1e-3)
         return torch.tanh(x @ self.weight)
 
 
@@ -53,16 +53,19 @@ def launch(name: str, kind: str, repeats: int, extra: int = 0) -> Launch:
 
 
 def repeats_for(kind: str, seconds: float) -> int:
-    """Return how many pieces of work take `seconds` on this machine: a multiple of 20, so that 5 % is a whole number."""
+    """Return how many pieces of work take `seconds` on this machine: a multiple of 20, for 5 % to be whole."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        stepper = Stepper(build({"kind": kind, "repeats": _CALIBRATION_REPEATS, "extra": 0}))
-        stepper.step()
-        quickest = min(_seconds(stepper) for _ in range(30))
+        repeats = 20
+        for _ in range(3):
+            stepper = Stepper(build({"kind": kind, "repeats": repeats, "extra": 0}))
+            stepper.step()
+            quickest = min(_seconds(stepper) for _ in range(5))
+            repeats = max(20, round(seconds / (quickest / repeats) / 20) * 20)
     finally:
         torch.set_num_threads(threads)
-    return max(20, round(seconds / (quickest / _CALIBRATION_REPEATS) / 20) * 20)
+    return repeats
 
 
 def _seconds(stepper: Stepper) -> float:

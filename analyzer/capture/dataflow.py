@@ -11,6 +11,7 @@ from analyzer import costs
 from analyzer.capture.executiontrace import TensorUse, TraceNode
 from analyzer.capture.recording import AllocatorEvent, OpEvent
 from analyzer.capture.storages import END, START, Storage, StorageTable, events_in_order
+from analyzer.capture.writes import Writes
 from analyzer.graph import Edge, Tensor
 
 Geometry = tuple[int, int, tuple[int, ...], tuple[int, ...], str]
@@ -35,13 +36,6 @@ class Dataflow:
     tensors: tuple[Tensor, ...]
     edges: tuple[Edge, ...]
     storages: tuple[Storage, ...]
-
-
-@dataclass(slots=True)
-class _Write:
-    op: int
-    span: tuple[int, int]
-    dense: bool
 
 
 @dataclass(slots=True)
@@ -100,7 +94,7 @@ class _Sweep:
                 self._has_children[op.parent] = True
         self._tensors: list[Tensor] = []
         self._latest: dict[Geometry, int] = {}
-        self._writes: dict[int, list[_Write]] = {}
+        self._writes = Writes()
         self._pending: list[Edge] = []
 
     def memory(self, event: AllocatorEvent, before: bool) -> None:
@@ -157,21 +151,11 @@ class _Sweep:
     def _depend(self, index: int, opened: _Open) -> None:
         """Note an edge from each op whose data this one reads, and from the op that made the view it reads through."""
         for use, storage, tensor in opened.inputs:
-            sources = {write.op for write in self._visible(storage.index, use.span)}
+            sources = {write.op for write in self._writes.visible(storage.index, use.span)}
             producer = self._tensors[tensor].producer
             if producer >= 0:
                 sources.add(producer)
             self._pending += [Edge(source, index, tensor) for source in sources if source < index]
-
-    def _visible(self, storage: int, span: tuple[int, int]) -> list[_Write]:
-        """Return the writes whose bytes may still stand in the span, the last first; the first that covers it ends."""
-        found = []
-        for write in reversed(self._writes.get(storage, ())):
-            if write.span[0] < span[1] and span[0] < write.span[1]:
-                found.append(write)
-                if write.dense and write.span[0] <= span[0] and span[1] <= write.span[1]:
-                    break
-        return found
 
     def _output_storage(self, index: int, use: TensorUse, opened: _Open, time: int) -> tuple[TensorUse, Storage]:
         for seen, storage, _ in opened.inputs:
@@ -206,8 +190,7 @@ class _Sweep:
         new = {}
         for use, storage in written:
             new[_geometry(use, storage)] = self._add_tensor(use, storage, index)
-            dense = use.span[1] - use.span[0] == use.elements * use.item_bytes
-            self._writes.setdefault(storage.index, []).append(_Write(index, use.span, dense))
+            self._writes.enter(storage.index, index, use)
         return new
 
     def _result(self, index: int, use: TensorUse, storage: Storage, opened: _Open, new: dict[Geometry, int]) -> int:
@@ -229,7 +212,7 @@ class _Sweep:
         known = self._latest.get(_geometry(use, storage))
         if known is not None:
             return known
-        writes = self._visible(storage.index, use.span)
+        writes = self._writes.visible(storage.index, use.span)
         return self._add_tensor(use, storage, writes[0].op if writes else -1)
 
     def _add_tensor(self, use: TensorUse, storage: Storage, producer: int) -> int:

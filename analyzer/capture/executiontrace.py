@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -153,20 +154,28 @@ def _split(kinds: str) -> list[str]:
     return [*parts, kinds[start:]] if kinds else []
 
 
-def schema_arguments(schema: str) -> list[str]:
-    """Return the declared arguments of a schema, such as ["Tensor(a!) self", "Tensor other", "Scalar alpha=1"]."""
+@cache
+def schema_arguments(schema: str) -> tuple[str, ...]:
+    """Return the declared arguments of a schema, such as ("Tensor(a!) self", "Tensor other", "Scalar alpha=1")."""
     begin = schema.find("(")
     if begin < 0:
-        return []
+        return ()
     depth = 0
     for end in range(begin, len(schema)):
         depth += schema[end] == "("
         depth -= schema[end] == ")"
         if depth == 0:
-            return [part.strip() for part in _split(schema[begin + 1 : end]) if part.strip() != "*"]
-    return []
+            return tuple(part.strip() for part in _split(schema[begin + 1 : end]) if part.strip() != "*")
+    return ()
 
 
+@cache
+def argument_names(schema: str) -> tuple[str, ...]:
+    """Return the names of a schema's arguments."""
+    return tuple(text.partition("=")[0].split()[-1] for text in schema_arguments(schema))
+
+
+@cache
 def mutated_arguments(name: str, schema: str) -> frozenset[int]:
     """Return the positions of the arguments that an op writes: those declared `(a!)`, else the first of `name_`."""
     declared = schema_arguments(schema)
@@ -178,7 +187,7 @@ def mutated_arguments(name: str, schema: str) -> frozenset[int]:
 
 def _arguments(inputs: dict[str, Any], schema: str) -> str:
     """Return the arguments that are no tensors as JSON: a list of [name, value]; "[]" when there are none."""
-    names = [text.partition("=")[0].split()[-1] for text in schema_arguments(schema)]
+    names = argument_names(schema)
     found = []
     for position, (value, kind) in enumerate(zip(inputs["values"], inputs["types"], strict=True)):
         if "Tensor(" in kind:

@@ -136,12 +136,28 @@ def _held(workload: Workload, stepper: Stepper) -> Iterator[tuple[Any, str]]:
     # Buffers are part of the model's state as parameters are; there is no category of their own.
     yield list(model.buffers()), "parameter"
     yield [parameter.grad for parameter in model.parameters()], "gradient"
-    if workload.optimizer is not None:
-        for group in workload.optimizer.param_groups:
+    for optimizer in _optimizers(workload):
+        for group in optimizer.param_groups:
             yield [parameter.grad for parameter in group["params"]], "gradient"
             yield group["params"], "parameter"
-        yield list(workload.optimizer.state.values()), "optimizer_state"
+        yield list(optimizer.state.values()), "optimizer_state"
     yield stepper.batch, "input"
+
+
+def _optimizers(workload: Workload) -> list[torch.optim.Optimizer]:
+    """Return the workload's optimizer; for a step of the user's own, every one alive over the model's parameters."""
+    if workload.optimizer is not None:
+        return [workload.optimizer]
+    if workload.step is None:
+        return []
+    mine = {id(parameter) for parameter in workload.model.parameters()}
+    # type(), not isinstance: asking lazy proxies for their class makes some of them import things.
+    found = [item for item in gc.get_objects() if issubclass(type(item), torch.optim.Optimizer)]
+    return [
+        optimizer
+        for optimizer in found
+        if any(id(parameter) in mine for group in optimizer.param_groups for parameter in group["params"])
+    ]
 
 
 def _storages_of(tree: Any, category: str) -> Iterable[KnownStorage]:

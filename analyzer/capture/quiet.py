@@ -23,8 +23,13 @@ def quiet_profiler() -> Iterator[None]:
 
     They are written by C++ code, past sys.stderr, and no setting silences them.
     """
-    sys.stderr.flush()
-    saved = os.dup(2)
+    try:
+        saved = os.dup(2)
+    except OSError:
+        # A process without standard error has nowhere to chatter.
+        yield
+        return
+    _flush()
     reader, writer = os.pipe()
     done = threading.Event()
     # A daemon that reads to the end of file: a child process of the user's may hold the pipe open after we are done.
@@ -35,10 +40,15 @@ def quiet_profiler() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stderr.flush()
+        _flush()
         os.write(2, _END)
         os.dup2(saved, 2)
         done.wait()
+
+
+def _flush() -> None:
+    if sys.stderr is not None:
+        sys.stderr.flush()
 
 
 def _forward(reader: int, target: int, done: threading.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from analyzer.capture.assembly import assemble
 from analyzer.capture.collector import without_collector
 from analyzer.capture.devicesamples import Reader, Sampler, nvml_reader
 from analyzer.capture.devicework import DeviceStep, read_device_steps
-from analyzer.capture.graphpass import run_graph_pass
+from analyzer.capture.graphpass import GraphPass, run_graph_pass
 from analyzer.capture.quiet import quiet_profiler
 from analyzer.capture.timingpass import (
     LEAST_STEPS,
@@ -27,7 +28,7 @@ from analyzer.capture.timingpass import (
 from analyzer.device import describe_device, describe_environment
 from analyzer.errors import WorkloadError
 from analyzer.progress import Progress, part, silent
-from analyzer.run import Run, with_content_id
+from analyzer.run import DeviceSample, Run, with_content_id
 from analyzer.workload import Stepper, Workload, WorkloadReference, items_per_step
 
 MOST_OVERHEAD = 1.1
@@ -43,7 +44,7 @@ def capture(
 ) -> Run:
     """Return what was measured and recorded of `workload`, which is stepped, so trained, meanwhile.
 
-    steps: steps under the profiler, and as many under none; None takes about a second of each, at least 10.
+    steps: steps under the profiler, and as many under none; None takes about a second of each, at least 5.
     threads: intra-op threads meanwhile; None keeps the setting.
     Raises WorkloadError where the workload's step or inputs do.
     """
@@ -56,19 +57,11 @@ def capture(
         progress("describing the machine", 0.0)
         machine, environment = describe_device(device), describe_environment()
         stepper = Stepper(workload, reference.seed)
-        progress("warming up", 0.05)
-        blocks, in_block = plan_blocks(warm_up(stepper, device), steps)
-        sampler = Sampler()
-        with quiet_profiler():
-            with _device_reader(device) as reader, sampler.running(reader):
-                timing = run_timing_pass(stepper, device, blocks, in_block, part(progress, 0.1, 0.6))
-            progress("recording the graph", 0.6)
-            recorded = run_graph_pass(stepper, device, Path(reference.path).parent)
-            device_steps = record_device_steps(stepper, device)
+        passes = run_passes(stepper, device, steps, Path(reference.path).parent, part(progress, 0.05, 0.8))
         progress("building the graph", 0.8)
         with without_collector():
-            result = assemble(recorded, timing.steps, device_steps, device)
-        step_seconds = summarise_steps(timing.plain_seconds)
+            assembled = assemble(passes.graph, passes.timing.steps, passes.device_steps, device)
+        step_seconds = summarise_steps(passes.timing.plain_seconds)
         run = Run(
             id="",
             name=reference.name,
@@ -80,18 +73,42 @@ def capture(
             threads=torch.get_num_threads(),
             step_seconds=step_seconds,
             throughput=items_per_step(stepper.batch) / step_seconds.median,
-            overhead=timing.overhead,
-            graph=result.graph,
-            memory=result.memory,
-            coverage=result.coverage,
-            busy_seconds=result.busy_seconds,
-            idle_seconds=result.idle_seconds,
-            kernels=result.kernels,
-            samples=tuple(sampler.samples),
-            notes=(*_notes(timing, device, sampler), *result.notes),
+            overhead=passes.timing.overhead,
+            graph=assembled.graph,
+            memory=assembled.memory,
+            coverage=assembled.coverage,
+            busy_seconds=assembled.busy_seconds,
+            idle_seconds=assembled.idle_seconds,
+            kernels=assembled.kernels,
+            samples=passes.samples,
+            notes=(*_notes(passes, device), *assembled.notes),
         )
     progress("captured", 1.0)
     return with_content_id(run)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What the passes over the workload recorded; device_steps and samples are empty on a CPU."""
+
+    timing: TimingPass
+    graph: GraphPass
+    device_steps: tuple[DeviceStep, ...]
+    samples: tuple[DeviceSample, ...]
+
+
+def run_passes(stepper: Stepper, device: str, steps: int | None, root: Path, progress: Progress) -> Passes:
+    """Return what was recorded of the stepper's steps; root is the folder that source lines are told relative to."""
+    progress("warming up", 0.0)
+    plan = plan_blocks(warm_up(stepper, device), steps)
+    sampler = Sampler()
+    with quiet_profiler():
+        with _device_reader(device) as reader, sampler.running(reader):
+            timing = run_timing_pass(stepper, device, plan, part(progress, 0.1, 0.7))
+        progress("recording the graph", 0.7)
+        graph = run_graph_pass(stepper, device, root)
+        device_steps = record_device_steps(stepper, device)
+    return Passes(timing, graph, tuple(device_steps), tuple(sampler.samples))
 
 
 def record_device_steps(stepper: Stepper, device: str) -> list[DeviceStep]:
@@ -110,17 +127,17 @@ def _device_reader(device: str) -> Iterator[Reader | None]:
         yield reader
 
 
-def _notes(timing: TimingPass, device: str, sampler: Sampler) -> list[str]:
+def _notes(passes: Passes, device: str) -> list[str]:
     """Return what the reader of the timings has to know."""
-    notes = []
+    notes, timing = [], passes.timing
     if len(timing.steps) < LEAST_STEPS:
         notes.append(f"ops were timed over {len(timing.steps)} step(s) only; {LEAST_STEPS} or more give quartiles")
     if timing.overhead.median > MOST_OVERHEAD:
         notes.append(
-            f"under the profiler a step took {timing.overhead.median:.2f} times its CPU time: the recording of many "
-            "small ops, a part of each op's self time, counts a third of a microsecond an op"
+            f"under the profiler a step took {timing.overhead.median:.2f} times its CPU time: "
+            "the recording of each op is part of its caller's self time, and weighs where ops are small"
         )
-    if device.startswith("cuda") and not sampler.samples:
+    if device.startswith("cuda") and not passes.samples:
         notes.append("no readings of the device: the driver's library (NVML) is not to be had")
     return notes
 

@@ -23,6 +23,7 @@ LEAST_STEPS = 5
 MOST_STEPS = 200
 PASS_SECONDS = 1.0
 BLOCK_SECONDS = 0.02
+LONG_STEP_SECONDS = 0.25
 LEAST_BLOCKS = 5
 
 
@@ -74,43 +75,57 @@ def warm_up(stepper: Stepper, device: str) -> float:
     return quickest
 
 
-def plan_blocks(step_seconds: float, steps: int | None) -> tuple[int, int]:
-    """Return (blocks, steps in a block): about a second of steps each way, a block long enough for the CPU clock."""
-    fitting = min(max(round(PASS_SECONDS / step_seconds), LEAST_STEPS * 2), MOST_STEPS)
-    wanted = fitting if steps is None else steps
+@dataclass(frozen=True, slots=True)
+class BlockPlan:
+    """How many blocks of how many steps; lead_in: an untimed step goes before each block."""
+
+    blocks: int
+    steps: int
+    lead_in: bool
+
+
+def plan_blocks(step_seconds: float, steps: int | None) -> BlockPlan:
+    """Return a plan for about a second of steps each way, a block long enough for the CPU clock.
+
+    A long step needs no lead-in: what it takes to fill the caches again is little against it.
+    """
+    short = step_seconds < LONG_STEP_SECONDS
+    least = 2 * LEAST_STEPS if short else LEAST_STEPS
+    wanted = min(max(round(PASS_SECONDS / step_seconds), least), MOST_STEPS) if steps is None else steps
     in_block = min(max(round(BLOCK_SECONDS / step_seconds), 1), max(wanted // LEAST_BLOCKS, 1))
-    return -(-wanted // in_block), in_block
+    return BlockPlan(-(-wanted // in_block), in_block, short)
 
 
-def run_timing_pass(stepper: Stepper, device: str, blocks: int, in_block: int, progress: Progress) -> TimingPass:
-    """Run `blocks` pairs of blocks, one under the profiler and one under none, the order changing from pair to pair."""
+def run_timing_pass(stepper: Stepper, device: str, plan: BlockPlan, progress: Progress) -> TimingPass:
+    """Run pairs of blocks, one under the profiler and one under none, the order changing from pair to pair."""
     wait = waiter(device)
     steps: list[StepOps] = []
     plain: list[float] = []
     ratios: list[float] = []
-    for block in range(blocks):
+    for block in range(plan.blocks):
         order = ("plain", "profiled") if block % 2 == 0 else ("profiled", "plain")
         cpu: dict[str, float] = {}
         for kind in order:
             if kind == "plain":
-                cpu[kind] = _plain_block(stepper, wait, in_block, plain)
+                cpu[kind] = plain_block(stepper, wait, plan, plain)
             else:
-                cpu[kind], profiler = _profiled_block(stepper, wait, in_block, device)
+                cpu[kind], profiler = profiled_block(stepper, wait, plan, device)
                 steps += read_steps(profiler)
         ratios.append(cpu["profiled"] / cpu["plain"])
-        progress("timing ops", (block + 1) / blocks)
+        progress("timing ops", (block + 1) / plan.blocks)
     return TimingPass(tuple(steps), tuple(plain), measure_quartiles(ratios, "x"))
 
 
-def _plain_block(stepper: Stepper, wait: Callable[[], None], count: int, seconds: list[float]) -> float:
-    """Run `count` steps, append their wall-clock seconds and return the CPU seconds of all.
+def plain_block(stepper: Stepper, wait: Callable[[], None], plan: BlockPlan, seconds: list[float]) -> float:
+    """Run a block of steps, append their wall-clock seconds and return the CPU seconds of all.
 
-    One more runs before them, here as under the profiler: reading a record has just emptied the caches.
+    The lead-in is the same under the profiler: reading a record has just emptied the caches.
     """
-    stepper.step()
-    wait()
+    if plan.lead_in:
+        stepper.step()
+        wait()
     cpu = time.process_time()
-    for _ in range(count):
+    for _ in range(plan.steps):
         begin = time.perf_counter()
         stepper.step()
         wait()
@@ -118,15 +133,16 @@ def _plain_block(stepper: Stepper, wait: Callable[[], None], count: int, seconds
     return time.process_time() - cpu
 
 
-def _profiled_block(stepper: Stepper, wait: Callable[[], None], count: int, device: str) -> tuple[float, Any]:
-    """Return the CPU seconds of `count` steps under the bare profiler, its start and stop excluded, and its record."""
+def profiled_block(stepper: Stepper, wait: Callable[[], None], plan: BlockPlan, device: str) -> tuple[float, Any]:
+    """Return the CPU seconds of a block of steps under the bare profiler, start and stop excluded, and the profiler."""
     # Correlating every op with the device's own ids costs time in each op, and we never read them.
     configuration = _ExperimentalConfig(disable_external_correlation=True)
     with profile(activities=activities(device), experimental_config=configuration) as profiler:
-        stepper.step()
-        wait()
+        if plan.lead_in:
+            stepper.step()
+            wait()
         cpu = time.process_time()
-        for _ in range(count):
+        for _ in range(plan.steps):
             with _RecordFunctionFast(STEP_MARKER):
                 stepper.step()
                 wait()
@@ -136,7 +152,7 @@ def _profiled_block(stepper: Stepper, wait: Callable[[], None], count: int, devi
 
 def profile_device_steps(stepper: Stepper, device: str) -> Any:
     """Return a finished profiler over a few marked steps, for the device's side of them."""
-    return _profiled_block(stepper, waiter(device), LEAST_STEPS, device)[1]
+    return profiled_block(stepper, waiter(device), BlockPlan(1, LEAST_STEPS, lead_in=True), device)[1]
 
 
 def read_steps(profiler: Any) -> list[StepOps]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from app.terminal import Terminal, invocation
+from app.terminal import Terminal, invocation, store_option
 
 NAME = "diagnose"
 HELP = "find what costs a run time or memory, and what would mend it"
@@ -27,8 +27,7 @@ def run(options: argparse.Namespace) -> int:
     terminal.result(summary(diagnosis), tables.findings(diagnosis))
     answers = sorted({finding.optimizer for finding in diagnosis.findings if finding.optimizer})
     if answers:
-        store_option = f" --store {options.store}" if options.store else ""
-        command = f"{invocation()} optimize {captured.id} --with {','.join(answers)}{store_option}"
+        command = f"{invocation()} optimize {captured.id} --with {','.join(answers)}{store_option(options.store)}"
         terminal.show("", tables.next_commands("Next", [command]))
     return 0
 

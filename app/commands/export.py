@@ -26,4 +26,5 @@ def run(options: argparse.Namespace) -> int:
     with open_store(options.store) as store, terminal.progress("export"):
         data = workbench.export(store, options.experiment, options.output)
     terminal.result(data, tables.artifact(data))
+    terminal.show("", tables.next_commands("Load it", ["import runpy", data["loads_with"]]))
     return 0

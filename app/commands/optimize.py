@@ -6,7 +6,7 @@ import argparse
 import math
 
 from analyzer.errors import HotbenchError
-from app.terminal import Terminal, invocation
+from app.terminal import Terminal, invocation, store_option
 
 NAME = "optimize"
 HELP = "apply optimizers to a run's workload and prove the gain by measurement"
@@ -52,10 +52,9 @@ def run(options: argparse.Namespace) -> int:
         )
     terminal.result(optimize_summary(outcome), tables.outcome(outcome))
     if outcome.experiment is not None:
-        store_option = f" --store {options.store}" if options.store else ""
         start, id = invocation(), outcome.experiment.id
-        commands = [f"{start} report {id} -o report.html{store_option}"]
-        commands += [f"{start} export {id} -o artifact{store_option}"] if outcome.kept else []
+        commands = [f"{start} report {id} -o report.html{store_option(options.store)}"]
+        commands += [f"{start} export {id} -o artifact{store_option(options.store)}"] if outcome.kept else []
         terminal.show("", tables.next_commands("Next", commands))
     return 0 if outcome.kept else 1
 

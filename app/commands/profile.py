@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from app.terminal import Terminal, invocation
+from app.terminal import Terminal, invocation, store_option
 
 NAME = "profile"
 HELP = "capture a workload: its graph, times and memory"
@@ -45,7 +45,12 @@ def run(options: argparse.Namespace) -> int:
     diagnosis = diagnose(captured)
     if options.show:
         summary = show_summary(captured, 10)
-        terminal.show("", tables.hot_ops(summary["ops"]), tables.memory(summary["memory"]), tables.findings(diagnosis))
+        terminal.show(
+            "",
+            tables.hot_ops(summary["ops"], terminal.width),
+            tables.memory(summary["memory"]),
+            tables.findings(diagnosis),
+        )
     terminal.show(
         "", tables.next_commands("Next", _next(captured.id, options, [f.optimizer for f in diagnosis.findings]))
     )
@@ -54,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _next(run: str, options: argparse.Namespace, answers: list[str]) -> list[str]:
     start = invocation()
-    store = f" --store {options.store}" if options.store else ""
+    store = store_option(options.store)
     commands = [] if options.show else [f"{start} diagnose {run}{store}"]
     best = next((name for name in answers if name), None)
     if best:

@@ -28,6 +28,10 @@ def run(options: argparse.Namespace) -> int:
         captured = workbench.read_run(store, options.run)
     summary = show_summary(captured, options.ops)
     terminal.result(
-        summary, tables.run_lines(captured), "", tables.hot_ops(summary["ops"]), tables.memory(summary["memory"])
+        summary,
+        tables.run_lines(captured),
+        "",
+        tables.hot_ops(summary["ops"], terminal.width),
+        tables.memory(summary["memory"]),
     )
     return 0

@@ -60,7 +60,7 @@ def _bars(
         hovertemplate="%{customdata}<extra></extra>",
     )
     figure = go.Figure(bars)
-    figure.update_xaxes(title={"text": title}, rangemode="tozero", range=[0, 1.16 * max(values, default=1.0) or 1.0])
+    figure.update_xaxes(title={"text": title}, rangemode="tozero", range=[0, 1.25 * max(values, default=1.0) or 1.0])
     figure.update_yaxes(tickvals=positions, ticktext=names, autorange="reversed", showgrid=False)
     figure.update_layout(height=_ROW_PIXELS * max(len(names), 2) + 70, showlegend=False)
     return figure

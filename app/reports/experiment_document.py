@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from analyzer.experiment import Accuracy, Experiment
 from analyzer.measurement import Estimate, measure_quartiles
@@ -20,7 +21,8 @@ TONES = {"faster": "good", "smaller": "good", "slower": "bad", "refused": "bad",
 def experiment_document(experiment: Experiment, candidate: Candidate | None, run: Run) -> Document:
     """Return the report of `experiment`; without a candidate it compares two runs."""
     applied = candidate.applied if candidate is not None else ()
-    change = ", ".join(item.plan.optimizer for item in applied) or experiment.candidate.name
+    change = ", ".join(item.plan.optimizer for item in applied)
+    title = f"{run.name} + {change}" if applied else f"{run.name} against {_other_name(experiment)}"
     kind = "Training" if run.training else "Inference"
     sections = (
         _times(experiment, applied),
@@ -33,7 +35,7 @@ def experiment_document(experiment: Experiment, candidate: Candidate | None, run
     return Document(
         kind="experiment",
         id=experiment.id,
-        title=f"{run.name} + {change}",
+        title=title,
         subtitle=f"{kind} on {run.device.name}, {plural(experiment.candidate.threads, 'thread')}",
         created=experiment.created,
         cards=_cards(experiment, applied),
@@ -173,6 +175,14 @@ def _where(experiment: Experiment, run: Run) -> tuple[Fact, ...]:
         Fact("Device", run.device.name, run.device.kind),
         Fact("Threads", str(experiment.candidate.threads)),
     )
+
+
+def _other_name(experiment: Experiment) -> str:
+    """Return the workload that a plain comparison measured against the run's."""
+    argument = experiment.candidate.argument
+    if {"path", "function"} <= set(argument):
+        return f"{Path(str(argument['path'])).name}:{argument['function']}"
+    return experiment.candidate.name
 
 
 def _reproduce(experiment: Experiment, applied: Sequence[Applied], run: Run) -> Section:

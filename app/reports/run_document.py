@@ -102,7 +102,7 @@ def _hot_ops(ops: Sequence[Mapping[str, Any]]) -> Section:
         ("Calls", "Self time", "Share", "Work", "Bytes moved"),
         tuple(float(op["share"] or 0.0) for op in ops),
     )
-    text = "Where a step's time goes, by kind of op. Bytes moved count each tensor once."
+    text = "Where a step's time goes, by kind of op: measured self times. Bytes moved count each tensor once."
     return Section("hot-ops", "Hot ops", text, figures=("hot_ops",), tables=(table,))
 
 
@@ -142,7 +142,9 @@ def _modules(rows: Sequence[ModuleTime]) -> Section | None:
         tuple(row.share for row in rows),
         tuple(row.depth for row in rows),
     )
-    return Section("modules", "Modules", "Time of all ops in a module, its submodules included.", tables=(table,))
+    return Section(
+        "modules", "Modules", "Measured time of all ops in a module, its submodules included.", tables=(table,)
+    )
 
 
 def _step_time(run: Run) -> Section:

@@ -18,7 +18,7 @@ _REMEDIES = (
     ("unable to open", "cannot be opened", "check that its folder exists and that you may read and write it"),
     ("not a database", "is corrupt: it is no SQLite file", "restore it from a backup, or move it away to start afresh"),
     ("malformed", "is corrupt", "restore it from a backup, or move it away to start afresh"),
-    ("disk i/o error", "cannot be read or written: the disk reports an error", "check the disk, then try again"),
+    ("disk i/o error", "cannot be read or written: the disk is full or damaged", "free space or check the disk"),
 )
 
 

@@ -38,6 +38,8 @@ class CompiledKernel:
     entry: Callable[..., None]
     parallel: bool
     serial_reason: str
+    _module: ModuleType = field(repr=False)
+    """Keeps the machine code alive."""
     _share: Callable[..., None] | None = field(default=None, repr=False)
     _task: tuple[int, int] = (0, 0)
 
@@ -99,7 +101,11 @@ def import_file(path: Path) -> ModuleType:
         raise ImportError(f"{path} is no Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
     return module
 
 
@@ -123,6 +129,7 @@ def _kernel(region: Region, module: ModuleType, path: Path, began: float, from_c
         entry=bare_entry(module, FUNCTION),
         parallel=share is not None,
         serial_reason=reason,
+        _module=module,
         _share=share,
         _task=task,
     )

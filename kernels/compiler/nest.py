@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from kernels.compiler.ir import ITEM_BYTES, REDUCTIONS, Region, Value
 from kernels.compiler.levels import Level, levels, once_a_row
-from kernels.compiler.passes import accesses
 from kernels.compiler.source import roots
 
 EXPENSIVE = (
@@ -168,17 +167,6 @@ def _cone(region: Region, found: tuple[Level, ...], sinks: list[int], available:
         if value not in available:
             pending.extend(region.values[value].operands)
     return tuple(sorted(needed))
-
-
-def bytes_touched(region: Region) -> int:
-    """Return the bytes that one run of the kernel moves, each access counted once for each point it varies over."""
-    total = 0
-    for access in accesses(region):
-        points = 1
-        for extent, stride in zip(region.domain, access.strides, strict=True):
-            points *= extent if stride else 1
-        total += points * ITEM_BYTES[region.buffers[access.buffer].dtype]
-    return total
 
 
 def work(region: Region) -> float:

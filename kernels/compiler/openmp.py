@@ -25,13 +25,14 @@ class Pool:
 
 
 def mapped_libraries() -> tuple[str, ...]:
-    """Return the paths of the OpenMP libraries that are loaded now; () where the system cannot tell."""
+    """Return the paths of the OpenMP libraries that are loaded now, torch's first; () where the system cannot tell."""
     try:
         lines = _MAPS.read_text().splitlines()
     except OSError:
         return ()
     paths = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
-    return tuple(sorted(path for path in paths if "omp" in Path(path).name and ".so" in Path(path).name))
+    found = [path for path in paths if Path(path).name.startswith(("libgomp", "libiomp", "libomp"))]
+    return tuple(sorted(found, key=lambda path: ("torch" not in path, path)))
 
 
 def pool() -> Pool | str:

@@ -100,6 +100,40 @@ def collapse_axes(region: Region) -> Region:
     return _with_axes(region, groups, sum(group[0] >= first for group in groups))
 
 
+def tile_axes(region: Region) -> Region:
+    """Return a pointwise region that transposes with both axes split, so that it runs square tile after square tile.
+
+    Walking one operand along memory and another across it would fetch a cache line for each element. Left as it is
+    where an extent has no divisor between 8 and 32.
+    """
+    last = len(region.domain) - 1
+    indexed = {value.axis for value in region.values if value.op == "index"}
+    crossed = [axis for axis in range(last) if any(_crosses(access, axis) for access in accesses(region))]
+    if region.reduced or not crossed or {last, crossed[-1]} & indexed:
+        return region
+    far = crossed[-1]
+    sides = [next((side for side in range(32, 7, -1) if region.domain[k] % side == 0), 0) for k in (far, last)]
+    if not all(sides) or region.domain[far] < 64 or region.domain[last] < 64:
+        return region
+    rest = [axis for axis in range(last) if axis != far]
+    tiles = (region.domain[far] // sides[0], region.domain[last] // sides[1], *sides)
+
+    def split(access: Access) -> Access:
+        near = (access.strides[far], access.strides[last])
+        strides = (near[0] * sides[0], near[1] * sides[1], *near)
+        return Access(access.buffer, access.offset, (*(access.strides[axis] for axis in rest), *strides))
+
+    position = {axis: new for new, axis in enumerate(rest)}
+    values = tuple(_moved_value(value, split, position) for value in region.values)
+    stores = tuple(Store(store.value, split(store.access)) for store in region.stores)
+    domain = (*(region.domain[axis] for axis in rest), *tiles)
+    return replace(region, domain=domain, values=values, stores=stores)
+
+
+def _crosses(access: Access, axis: int) -> bool:
+    return abs(access.strides[axis]) == 1 and abs(access.strides[-1]) > 16
+
+
 def _contiguous(region: Region, outer: int, inner: int) -> bool:
     extent = region.domain[inner]
     return all(access.strides[outer] == access.strides[inner] * extent for access in accesses(region))

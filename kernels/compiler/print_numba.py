@@ -10,14 +10,14 @@ from types import ModuleType
 from kernels.compiler import intrinsics, prelude
 from kernels.compiler.ir import Region
 from kernels.compiler.nest import Nest, nest, work
-from kernels.compiler.passes import simplify
+from kernels.compiler.passes import simplify, tile_axes
 from kernels.compiler.print_columns import print_columns, tiles
 from kernels.compiler.print_points import print_points
 from kernels.compiler.print_rows import print_rows
 from kernels.compiler.source import Source, op_list
 
 PACKAGE = "kernels.compiler."
-PARALLEL_WORK = 60_000.0
+PARALLEL_WORK = 120_000.0
 """Elementary operations from which a kernel can be shared out to threads; below, starting them costs more."""
 
 _HEADER = '''"""{title}
@@ -78,7 +78,7 @@ def print_numba(region: Region, function_name: str, prefix: str = PACKAGE) -> st
 
 def print_kernel(region: Region, function_name: str, prefix: str = PACKAGE) -> Printed:
     """Return the source and how its work is shared out."""
-    loops = nest(simplify(region))
+    loops = nest(tile_axes(simplify(region)))
     items = shares(loops) if work(loops.region) >= PARALLEL_WORK else 0
     parameters = [f"b{k}" for k in range(len(region.buffers))]
     source = Source()

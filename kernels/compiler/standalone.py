@@ -23,12 +23,24 @@ from pathlib import Path
 KERNELS = {kernels!r}
 
 
-def load(name):
-    """Return the kernel `name` of KERNELS: call it with the address of each buffer, in order, as integers."""
+def load(name, threads=1):
+    """Return the kernel `name` of KERNELS: call it with the address of each buffer, in order, as integers.
+
+    threads: how many the kernel may use; small kernels, and processes without an OpenMP library, use one.
+    """
     folder = str(Path(__file__).resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    function = getattr(importlib.import_module(KERNELS[name]), "{function}")
+    module = importlib.import_module(KERNELS[name])
+    if threads > 1 and hasattr(module, "{function}_parallel"):
+        pool = importlib.import_module("{prefix}openmp").pool()
+        if not isinstance(pool, str):
+            run, table = _entry(module.{function}_parallel), int(pool.table.ctypes.data)
+            return lambda *addresses: run(*addresses, table, module.{function}_share.address, threads)
+    return _entry(module.{function})
+
+
+def _entry(function):
     (compiled,) = function.overloads.values()
     return compiled.entry_point
 '''
@@ -37,14 +49,15 @@ def load(name):
 def render_standalone(kernels: Mapping[str, Region]) -> dict[str, bytes]:
     """Return the files that run `kernels` (name -> region) where numba is installed and Hotbench is not.
 
-    Beside the generated modules, the prelude and its intrinsics there is LOADER_FILE: its `load(name)` returns the kernel, one thread,
-    to be called with the address of each buffer.
+    Beside the generated modules and what they import there is LOADER_FILE: its `load(name, threads)` returns the
+    kernel, to be called with the address of each buffer.
     """
     modules = {name: f"hotbench_kernel_{region.key()}" for name, region in kernels.items()}
     files = {
         f"{PREFIX}intrinsics.py": _shipped("intrinsics"),
         f"{PREFIX}prelude.py": _shipped("prelude"),
-        LOADER_FILE: _LOADER.format(kernels=dict(sorted(modules.items())), function=FUNCTION).encode(),
+        f"{PREFIX}openmp.py": _shipped("openmp"),
+        LOADER_FILE: _LOADER.format(kernels=dict(sorted(modules.items())), function=FUNCTION, prefix=PREFIX).encode(),
     }
     for name, region in kernels.items():
         printed = print_kernel(region, FUNCTION, prefix=PREFIX)

@@ -158,6 +158,8 @@ def graph_hash(captured: Captured) -> str:
         tensors = pytree.tree_leaves(node.meta.get("val"))
         shapes = [(tuple(t.shape), t.stride(), str(t.dtype)) for t in tensors if isinstance(t, torch.Tensor)]
         lines.append(f"{node.name} {node.op} {node.target} {node.args} {node.kwargs} {shapes}")
+        if node.op == "get_attr":
+            lines.append(repr(getattr(captured.graph, str(node.target)).tolist()))
     lines += [repr(leaf) for leaf in captured.inputs if not isinstance(leaf, torch.Tensor)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
 

@@ -18,6 +18,8 @@ from optimizers.fusion.program import Program, kernel_name
 from optimizers.fusion.runtime import KernelCall, Runner
 from optimizers.fusion.timing import Comparison, compare
 
+_BIASED = torch.ops.aten.addmm.default
+
 
 @dataclass(frozen=True, slots=True)
 class RegionChoice:
@@ -53,23 +55,10 @@ def choose_regions(
     originals = _record_nodes(captured, wanted, [*weights, *inputs])
     choices = []
     for name, nodes in wanted.items():
-        original, products = originals[name]
-        comparison = compare(original, _both(products, replays[name]), budget_seconds=0.05, block_seconds=0.0005)
+        comparison = compare(originals[name], replays[name], budget_seconds=0.05, block_seconds=0.0005)
         choices.append(RegionChoice(name, calls[name], nodes, comparison))
     del held  # the copies that the replayed kernels worked on
     return choices
-
-
-def _both(products: Callable[[], Any] | None, kernel: Callable[[], Any]) -> Callable[[], Any]:
-    """Return what takes the ops' place: the kernel, after the matrix products that it took biases from."""
-    if products is None:
-        return kernel
-
-    def call() -> None:
-        products()
-        kernel()
-
-    return call
 
 
 def _record_kernels(
@@ -104,15 +93,15 @@ def _copy(region: Region, position: int, address: int) -> torch.Tensor:
 
 def _record_nodes(
     captured: Captured, wanted: Mapping[str, tuple[str, ...]], tensors: list[torch.Tensor]
-) -> dict[str, tuple[Callable[[], Any], Callable[[], Any] | None]]:
+) -> dict[str, Callable[[], Any]]:
     """Return, for each kernel, a call of the captured nodes that it replaces, on their real operands.
 
-    The second call, None where there is none, is of the matrix products of those among them that add a bias.
+    Matrix products whose bias a kernel adds are left out on both sides: the bias counts as free for ATen.
     """
     nodes = list(captured.graph.graph.nodes)
     by_name = {node.name: node for node in nodes}
     parts = {
-        name: _with_views(nodes, {by_name[node] for node in members if node in by_name})
+        name: _with_views(nodes, {by_name[node] for node in members if by_name[node].target is not _BIASED})
         for name, members in wanted.items()
     }
     needed = {inner for part in parts.values() for node in part for inner in node.all_input_nodes}
@@ -122,12 +111,14 @@ def _record_nodes(
     for node in nodes:
         if node.op == "placeholder":
             values[node] = next(placeholders)
+        elif node.op == "get_attr":
+            values[node] = getattr(captured.graph, str(node.target))
         elif node.op == "call_function":
             values[node] = _evaluate(node, values)
         for inner in node.all_input_nodes:
             if last[inner] is node and inner not in needed:
                 values.pop(inner, None)
-    return {name: (_caller(part, values), _products(part, values)) for name, part in parts.items()}
+    return {name: _caller(part, values) for name, part in parts.items()}
 
 
 def _with_views(nodes: list[torch.fx.Node], members: set[torch.fx.Node]) -> list[torch.fx.Node]:
@@ -160,17 +151,3 @@ def _caller(part: list[torch.fx.Node], values: Mapping[torch.fx.Node, Any]) -> C
     forward = torch.fx.GraphModule(torch.nn.Module(), graph).forward
     operands = tuple(values[inner] for inner in outside)
     return lambda: forward(*operands)
-
-
-def _products(part: list[torch.fx.Node], values: Mapping[torch.fx.Node, Any]) -> Callable[[], Any] | None:
-    biased = [node for node in part if node.target is torch.ops.aten.addmm.default]
-    if not biased:
-        return None
-    factors = [(values[node.args[1]], values[node.args[2]]) for node in biased]  # type: ignore[index]
-    results = [torch.mm(left, right) for left, right in factors]
-
-    def call() -> None:
-        for (left, right), result in zip(factors, results, strict=True):
-            torch.mm(left, right, out=result)
-
-    return call

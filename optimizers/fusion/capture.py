@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -86,13 +87,19 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 def _trace(call: Callable[..., list[Any]], tensors: list[torch.Tensor]) -> torch.fx.GraphModule:
     """Return the traced graph; one with in-place ops is traced once more, made functional."""
-    decompositions: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())  # type: ignore[arg-type]
-    table = {op: function for op, function in decompositions.items() if _base_name(op) not in _KEPT_WHOLE}
+    table = _decompositions()
     graph: torch.fx.GraphModule = make_fx(call, tracing_mode="fake", decomposition_table=table)(*tensors)
     if any(_mutates(node) for node in graph.graph.nodes):
         functional = torch.func.functionalize(graph, remove="mutations")
         graph = make_fx(functional, tracing_mode="fake", decomposition_table=table)(*tensors)
     return graph
+
+
+@cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Return the core decompositions, but for the ops that stay whole or are lowered here."""
+    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
+    return {op: function for op, function in table.items() if _base_name(op) not in _KEPT_WHOLE}
 
 
 def _base_name(op: Any) -> str:
@@ -195,14 +202,16 @@ def _refuse_effects(graph: torch.fx.GraphModule, weights: tuple[str, ...]) -> No
         node: weights[k] if k < len(weights) else f"input {k - len(weights)}" for k, node in enumerate(placeholders)
     }
     for node in graph.graph.nodes:
-        if node.op == "get_attr":
-            raise UnfusableError(
-                "forward reads a tensor that is no parameter, buffer or input; register it as a buffer"
-            )
         if node.op != "call_function":
             continue
         if _mutates(node):
             what = names.get(node.args[0], "a tensor")
             raise UnfusableError(f"forward writes {what} in place with {node.target}; fusion leaves it alone")
-        if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool):
-            raise UnfusableError(f"forward reads a tensor's value into Python ({node.target}); fusion leaves it alone")
+        if any(_is_symbolic(value) for value in pytree.tree_leaves(node.meta.get("val"))):
+            raise UnfusableError(f"a value or shape depends on tensor values ({node.target}); fusion leaves it alone")
+
+
+def _is_symbolic(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return any(not isinstance(extent, int) for extent in (*value.shape, *value.stride(), value.storage_offset()))
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)

@@ -252,6 +252,13 @@ def _copy(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str, A
     return b.apply(op, args[0], dtype=out.dtype, like=out)
 
 
+@handles("copy")
+def _copy_into(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """The functional form of an in-place copy: the source in the target's shape and dtype."""
+    out = _value(node)
+    return b.apply("identity" if args[1].dtype == out.dtype else "cast", args[1], dtype=out.dtype, like=out)
+
+
 @handles(
     "full",
     "full_like",

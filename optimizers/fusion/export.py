@@ -34,11 +34,12 @@ def artifact_files(module: FusedModule, args: tuple[Any, ...], kwargs: Mapping[s
     example = {f"input.{k}": leaf for k, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)}
     example |= {f"output.{k}": leaf for k, leaf in enumerate(outputs) if isinstance(leaf, torch.Tensor)}
     weights = dict(zip(module.captured.weights, module.current_weights(), strict=True))
+    constants = {f"constant.{k}": tensor for k, tensor in enumerate(program.lowered.constants)}
     kernels = {f"kernels/{name}": data for name, data in render_standalone(program.regions).items()}
     return {
         "program.py": program.source.encode(),
         "program.json": dump_json(_describe(module, leaves, weights)),
-        "weights.safetensors": _saved(weights),
+        "weights.safetensors": _saved({**weights, **constants}),
         "example.safetensors": _saved(example),
         "load.py": (Path(__file__).parent / "standalone_loader.py").read_bytes(),
         "README.md": _readme(module, leaves).encode(),
@@ -70,7 +71,7 @@ def _describe(module: FusedModule, leaves: list[Any], weights: Mapping[str, torc
     results = pytree.tree_unflatten(list(range(captured.output_spec.num_leaves)), captured.output_spec)
     return {
         "arena_bytes": program.arena_bytes,
-        "constants": 0,
+        "constants": len(program.lowered.constants),
         "inputs": [_leaf(leaf) for leaf in leaves],
         "input_tree": _tree(numbers),
         "output_tree": _tree(results),

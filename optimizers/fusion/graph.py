@@ -56,6 +56,8 @@ class Call:
     many: bool
     """The op returns a tuple or list."""
     random: bool
+    slices: tuple[int, ...] = ()
+    """Definitions that are slices of the first result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Definition:
               parts of a concatenation are stored into).
     operands: of a compute, expanded to its shape; of a reduce, of the shape that is reduced.
     number:   position among the inputs, weights, constants or calls.
-    place:    of a compute that is stored into a join: (join, offset, strides).
+    place:    of what lives in a slice of another definition: (that definition, offset, strides).
     node:     the node of the captured graph that it comes from.
     keep:     of a reduce: reduced axes stay, with extent 1.
     """
@@ -92,6 +94,12 @@ class Definition:
         return math.prod(self.shape)
 
     @property
+    def domain(self) -> tuple[int, ...]:
+        """Return the extents over which it is computed: a reduction's are its operand's."""
+        operand = self.operands[0] if self.kind == "reduce" else None
+        return operand.shape if isinstance(operand, Reference) else self.shape
+
+    @property
     def fusable(self) -> bool:
         """Return whether a region may compute it."""
         return self.kind in ("compute", "reduce")
@@ -104,6 +112,8 @@ class Lowered:
     definitions: tuple[Definition, ...]
     calls: tuple[Call, ...]
     outputs: tuple[Any, ...]
+    constants: tuple[torch.Tensor, ...] = ()
+    """Tensors that forward made of Python numbers."""
     users: tuple[tuple[int, ...], ...] = field(default=())
     """For each definition, the compute and reduce definitions that read it."""
 

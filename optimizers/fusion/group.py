@@ -135,8 +135,7 @@ class Grouping:
         shape, maps = fit
         if not group.reduced and self._ends_reduction(shape, definition, maps):
             return True
-        source = self.definitions[definition.operands[0].source] if definition.kind == "reduce" else definition  # type: ignore[union-attr]
-        points = source.numel if definition.kind == "reduce" else definition.numel
+        points = math.prod(definition.domain)
         work = sum(shape.work(point) for point in maps)
         if definition.kind == "reduce":
             work = len(maps) * math.prod(shape.extents)
@@ -156,8 +155,7 @@ class Grouping:
             for operand in references_in(current.operands):
                 above = self.definitions[operand.source]
                 if above.kind == "reduce":
-                    reduced = self.definitions[above.operands[0].source]  # type: ignore[union-attr]
-                    if [reduced.shape[axis] for axis in above.axes] == unused:
+                    if [above.domain[axis] for axis in above.axes] == unused:
                         return True
                 elif above.kind == "compute" and above.numel == current.numel:
                     waiting.append(above)
@@ -173,11 +171,7 @@ class Grouping:
 
     def _seed(self, definition: Definition) -> None:
         """Start a group whose axes are the definition's own (for a reduction: its operand's)."""
-        shape = definition.shape
-        if definition.kind == "reduce":
-            operand = definition.operands[0]
-            assert isinstance(operand, Reference)
-            shape = operand.shape
+        shape = definition.domain
         kept = [axis for axis, extent in enumerate(shape) if extent > 1 and axis not in definition.axes]
         kept += list(definition.axes)
         group = Group(len(self.groups), [shape[axis] for axis in kept])
@@ -216,7 +210,8 @@ def reaches(grouping: Grouping, start: Iterable[tuple[str, int]], home: int) -> 
 def _made(grouping: Grouping, unit: tuple[str, int]) -> Iterable[int]:
     kind, number = unit
     if kind == "call":
-        return [result for result in grouping.lowered.calls[number].results if result is not None]
+        call = grouping.lowered.calls[number]
+        return [*call.slices, *(result for result in call.results if result is not None)]
     stored = grouping.groups[number].stored
     joins = [place[0] for index in stored if (place := grouping.definitions[index].place) is not None]
     return [*stored, *joins]
@@ -230,9 +225,7 @@ def _readers(grouping: Grouping, index: int) -> Iterable[tuple[str, int]]:
 
 def _reducing(group: Group, definition: Definition, maps: list[Map]) -> tuple[Group, list[Map]] | None:
     """Return the group and maps once a reduction is in it: its reduced axes must be the reduction's."""
-    operand = definition.operands[0]
-    assert isinstance(operand, Reference)
-    extents = [operand.shape[axis] for axis in definition.axes]
+    extents = [definition.domain[axis] for axis in definition.axes]
     used = {axis for point in maps for _, row in point for axis, c in enumerate(row) if c}
     if group.reduced:
         fits = not used & set(group.reduced) and [group.extents[axis] for axis in group.reduced] == extents
@@ -298,6 +291,8 @@ def live_definitions(lowered: Lowered) -> set[int]:
         definition = lowered.definitions[index]
         waiting += [item.source for item in references_in(definition.operands)]
         waiting += parts.get(index, [])
+        if definition.place is not None:
+            waiting.append(definition.place[0])
         if definition.kind == "call":
             waiting += [reference.source for reference in lowered.call_inputs(lowered.calls[definition.number])]
     return live

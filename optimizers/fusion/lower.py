@@ -76,6 +76,7 @@ class Lowering:
         self.excluded = excluded
         self.definitions: list[Definition] = []
         self.calls: list[Call] = []
+        self.constants: list[torch.Tensor] = []
         self.node = ""
 
     def define(
@@ -168,7 +169,7 @@ def lower(captured: Captured, excluded: Collection[str] = ()) -> Lowered:
     Raises UnfusableError for an output that is neither tensor nor plain value.
     """
     # The handlers register themselves when their modules are imported.
-    from optimizers.fusion import elementwise, reductions  # noqa: F401
+    from optimizers.fusion import elementwise, pooling, reductions  # noqa: F401
 
     lowering = Lowering(excluded)
     environment: dict[torch.fx.Node, Any] = {}
@@ -179,17 +180,29 @@ def lower(captured: Captured, excluded: Collection[str] = ()) -> Lowered:
         if node.op == "placeholder":
             environment[node] = _placeholder(lowering, node, number, len(captured.weights))
             number += 1
+        elif node.op == "get_attr":
+            environment[node] = _constant(lowering, getattr(captured.graph, str(node.target)))
         elif node.op == "output":
             outputs = tuple(_output(item, environment) for item in node.args[0])
         else:
             environment[node] = _lower_node(lowering, node, environment)
-    return Lowered(tuple(lowering.definitions), tuple(lowering.calls), outputs, _users(lowering.definitions))
+    definitions = tuple(lowering.definitions)
+    return Lowered(definitions, tuple(lowering.calls), outputs, tuple(lowering.constants), _users(definitions))
 
 
 def _placeholder(lowering: Lowering, node: torch.fx.Node, number: int, weights: int) -> View:
     value = node.meta["val"]
     kind, number = ("weight", number) if number < weights else ("input", number - weights)
     return lowering.define(kind, value.shape, value.stride(), value.dtype, number=number)
+
+
+def _constant(lowering: Lowering, tensor: torch.Tensor) -> View:
+    """Return a tensor that forward makes of Python numbers: tracing with fake tensors lets no other one through."""
+    if tensor.numel() == 1 and tensor.dtype in DTYPES:
+        return lowering.constant(tensor.item(), tensor.shape, tensor.dtype)
+    lowering.constants.append(tensor)
+    number = len(lowering.constants) - 1
+    return lowering.define("constant", tensor.shape, tensor.stride(), tensor.dtype, number=number)
 
 
 def _output(item: Any, environment: dict[torch.fx.Node, Any]) -> Any:

@@ -109,7 +109,7 @@ def slices_of_joins(lowered: Lowered, groups: Sequence[Group]) -> dict[int, int]
     reader must be able to follow the slice's strides.
     """
     returned = {item.source for item in lowered.outputs if isinstance(item, Reference)}
-    references = _references_by_source(lowered)
+    references = references_by_source(lowered)
     found: dict[int, int] = {}
     for group in groups:
         for part in group.stored:
@@ -133,7 +133,8 @@ def relocatable(reference: Reference, definition: Definition) -> bool:
     return invert(linear(reference, identity(rank), reference.shape), definition, reference.shape) is not None
 
 
-def _references_by_source(lowered: Lowered) -> dict[int, list[Reference]]:
+def references_by_source(lowered: Lowered) -> dict[int, list[Reference]]:
+    """Return, for each definition, every window through which something reads it."""
     found: dict[int, list[Reference]] = {}
     for definition in lowered.definitions:
         for operand in definition.operands:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import Any
 
@@ -48,6 +49,15 @@ class FusedModule(torch.nn.Module):
         """Return in one line what the program is made of and what was measured when it was kept."""
         return f"{self.extra_repr()}{self.measured and '; ' + self.measured}"
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> FusedModule:
+        """Return a fused copy of a copy of the original, with memory of its own."""
+        copied = FusedModule(
+            copy.deepcopy(self.original, memo), self.captured, Runner(self.runner.program, self.runner.kernels)
+        )
+        copied.measured = self.measured
+        memo[id(self)] = copied
+        return copied
+
     def train(self, mode: bool = True) -> FusedModule:
         """Set the mode of the original and its children."""
         self.original.train(mode)
@@ -90,7 +100,8 @@ class _Guards:
             for name, value in vars(module).items()
             if isinstance(value, _PLAIN) and name not in ("_is_full_backward_hook",)
         ]
-        self.modules = [(vars(module), tuple(vars(module)["_modules"].items())) for module in original.modules()]
+        self.modules = [vars(module) for module in original.modules()]
+        self.children = [(v["_modules"], list(v["_modules"].values())) for v in self.modules if v["_modules"]]
         self.dtype = torch.get_default_dtype()
 
     def check(
@@ -122,10 +133,11 @@ class _Guards:
         for attributes, name, value in self.state:
             if attributes.get(name, self) is not value and attributes.get(name, self) != value:
                 return f"another value of {name}"
-        for attributes, children in self.modules:
+        for attributes in self.modules:
             if attributes["_forward_hooks"] or attributes["_forward_pre_hooks"]:
                 return "forward hooks"
-            if len(children) != len(attributes["_modules"]):
+        for found, children in self.children:
+            if list(found.values()) != children:
                 return "other submodules"
         if torch.is_grad_enabled() and any(t.requires_grad for t in (*weights, *inputs) if t is not None):
             return "gradients"

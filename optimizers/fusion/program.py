@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kernels.compiler.ir import Region
 from optimizers.fusion.graph import ITEM_BYTES, Call, Lowered, Reference, is_dense, references_in
 from optimizers.fusion.group import Group, Grouping, live_definitions
+from optimizers.fusion.hoist import hoist_products
 from optimizers.fusion.memory import Memory, Place, Places, Slot, find_places, memory_bytes, plan_arena, slices_of_joins
 from optimizers.fusion.regions import Bound, RegionBuilder
 from optimizers.fusion.schedule import Unit, schedule
@@ -64,6 +65,7 @@ def build_program(lowered: Lowered, title: str) -> Program:
     """Return the program of a lowered graph. title: one line for the top of the generated source."""
     from optimizers.fusion.text import write_source
 
+    lowered = hoist_products(lowered)
     groups = Grouping(lowered).run()
     units = schedule(lowered, groups)
     slices = slices_of_joins(lowered, groups)

@@ -12,8 +12,11 @@ from typing import Any
 
 import torch
 
+from analyzer.errors import HotbenchError
 from kernels.compiler.cache import default_folder
 from kernels.compiler.compile import CompiledKernel, compile_region
+from kernels.compiler.ir import IrError
+from optimizers.fusion.capture import UnfusableError
 from optimizers.fusion.memory import ALIGNMENT
 from optimizers.fusion.program import Program
 
@@ -22,8 +25,17 @@ Run = Callable[..., tuple[Any, ...]]
 
 
 def compile_kernels(program: Program) -> dict[str, CompiledKernel]:
-    """Return the kernel of each distinct region, by its name in the program's source."""
-    return {name: compile_region(region) for name, region in program.regions.items()}
+    """Return the kernel of each distinct region, by its name in the program's source.
+
+    Raises UnfusableError for a region that the compiler refuses, HotbenchError where its cache can't be written.
+    """
+    try:
+        return {name: compile_region(region) for name, region in program.regions.items()}
+    except IrError as error:
+        raise UnfusableError(f"the kernel compiler refuses a region: {error}") from error
+    except OSError as error:
+        why = f"cannot write compiled kernels to {default_folder()}: {error.strerror or error}"
+        raise HotbenchError(f"{why}; set HOTBENCH_CACHE to a folder that can be written") from error
 
 
 def kernel_call(kernel: CompiledKernel, threads: int) -> KernelCall:
@@ -95,7 +107,8 @@ class Runner:
         calls = {name: kernel_call(kernel, threads) for name, kernel in self.kernels.items()}
         if self._wrap is not None:
             calls = {name: self._wrap(name, call) for name, call in calls.items()}
-        with torch.no_grad():
-            self._run = self._bind(self._arena, weights, (), calls)
+        # Views made in inference mode could not be written into outside it.
+        with torch.inference_mode(False), torch.no_grad():
+            self._run = self._bind(self._arena, weights, self.program.lowered.constants, calls)
         # The weights are held on to: their memory can't be freed and given to others at the same address.
         self._weights, self._addresses, self._threads = weights, addresses, threads

@@ -35,7 +35,7 @@ def _producers(lowered: Lowered, groups: dict[int, Group]) -> dict[int, list[Uni
     """Return the units that must have run before a definition can be read from memory."""
     producers: dict[int, list[Unit]] = {}
     for number, call in enumerate(lowered.calls):
-        for result in call.results:
+        for result in (*call.results, *call.slices):
             if result is not None:
                 producers[result] = [Unit("call", number)]
     for group in groups.values():
@@ -70,7 +70,7 @@ def _needs(lowered: Lowered, groups: dict[int, Group]) -> dict[Unit, set[Unit]]:
 def _first_definitions(lowered: Lowered, groups: dict[int, Group]) -> dict[Unit, int]:
     first: dict[Unit, int] = {}
     for number, call in enumerate(lowered.calls):
-        results = [result for result in call.results if result is not None]
+        results = [result for result in (*call.results, *call.slices) if result is not None]
         first[Unit("call", number)] = min(results, default=0)
     for group in groups.values():
         first[Unit("group", group.number)] = min(group.members)

@@ -2,6 +2,9 @@
 
 import dataclasses
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from analyzer.rundiff import diff_runs
 from tests.synthetic import Call, make_run
 
@@ -55,3 +58,14 @@ def test_an_op_without_a_time_counts_as_a_call():
     op = dataclasses.replace(run.graph.ops[0], self_seconds=None)
     bare = dataclasses.replace(run, graph=dataclasses.replace(run.graph, ops=(op,)))
     assert names(diff_runs(make_run([]), bare).added) == [("aten::add", "", 0, 1)]
+
+
+ADD, MM = Call("aten::add", 0.001, scope="block.0"), Call("aten::mm", 0.004, scope="block.0")
+
+
+@given(st.lists(st.sampled_from([ADD, MM, Call("aten::tanh", 0.002)]), max_size=7), st.integers(0, 7))
+def test_what_is_added_one_way_is_removed_the_other(calls, cut):
+    whole, part = make_run(calls), make_run(calls[:cut])
+    forth, back = diff_runs(whole, part), diff_runs(part, whole)
+    assert {item[:2] for item in names(forth.removed)} == {item[:2] for item in names(back.added)}
+    assert len(forth.changed) == len(back.changed)

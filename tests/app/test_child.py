@@ -42,6 +42,23 @@ def test_a_crash_names_the_last_line():
         check_finished("capture", finished, "error: ")
 
 
+def test_a_traceback_goes_into_a_file_and_not_to_the_user(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lines = []
+    finished = run("print('before', flush=True); 1 / 0", echo=lines.append)
+    with pytest.raises(HotbenchError, match="nothing was saved: ZeroDivisionError: .*; the traceback is in") as caught:
+        check_finished("capture", finished, "error: ")
+    assert lines == ["before"] and "\n" not in str(caught.value)
+    (file,) = tmp_path.glob("hotbench-error-*.txt")
+    assert "1 / 0" in file.read_text() or "<module>" in file.read_text()
+
+
+def test_a_traceback_that_the_workload_prints_and_survives_is_told():
+    lines = []
+    run("import traceback\ntry: 1 / 0\nexcept ZeroDivisionError: traceback.print_exc()\nprint('on')", echo=lines.append)
+    assert lines[0].startswith("Traceback") and lines[-1] == "on"
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [
@@ -90,7 +107,7 @@ def test_an_interrupted_caller_ends_the_child():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run("import os, time; print(os.getpid()); print(os.getpid()); time.sleep(60)", echo=echo)
+        run("import os, time; print(os.getpid()); time.sleep(60)", echo=echo)
     assert gone(pids[0])
 
 
@@ -102,10 +119,7 @@ def test_a_child_that_ignores_the_polite_signal_is_killed(monkeypatch):
         pids.append(int(line))
         raise KeyboardInterrupt
 
-    code = (
-        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        "print(os.getpid()); print(0); time.sleep(60)"
-    )
+    code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid()); time.sleep(60)"
     with pytest.raises(KeyboardInterrupt):
         run(code, echo=echo)
     assert gone(pids[0])

@@ -133,7 +133,7 @@ def test_a_corrupt_run_folder_is_one_line(capsys, stored, damage):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--with", "magic"), "no optimizer 'magic'; there is: fusion"),
+        (("--with", "magic"), "no optimizer 'magic'; "),
         (("--with", ","), "no optimizer named"),
         (("--with", "fusion", "--set", "fusion.nothing=1"), "fusion has no option 'nothing'; it has: "),
         (("--with", "fusion", "--set", "fusion.min_gain=much"), "write a number"),
@@ -163,10 +163,12 @@ def test_optimize_exits_0_when_the_candidate_is_kept(capsys, stored, monkeypatch
     data = json.loads(out)
     assert code == 0 and data["kept"] is True and data["verdict"] == "faster"
     assert {
-        "candidate", "experiment", "predicted", "speedup", "memory_ratio", "size_ratio", "verdicts", "reason", "accuracy",
+        "candidate", "experiment", "predicted", "speedup", "memory_ratio", "size_ratio", "verdicts", "reason",
+        "accuracy",
     } <= set(data)  # fmt: skip
     code, out, _ = run(capsys, "optimize", "latest", "--with", "fusion", "--store", stored[0])
-    assert code == 0 and "2.29× (2.25× to 2.33×)" in out and "2.10× (1.40× to 2.60×)" in out and "FASTER" in out
+    assert code == 0 and "FASTER" in out
+    assert "2.29× (2.25× to 2.33×)" in out and "2.10× (1.40× to 2.60×)" in out
     assert f"export {stored[3].id} -o artifact" in out
 
 

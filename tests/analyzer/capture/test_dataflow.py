@@ -99,7 +99,7 @@ def test_composite_ops_hand_their_work_on_and_kernels_with_helpers_keep_it():
 
 
 def test_a_view_is_a_tensor_of_its_own_on_the_same_storage():
-    graph = capture_function(lambda x: (x.exp().t() + 1.0), torch.rand(3, 5)).graph
+    graph = capture_function(lambda x: x.exp().t() + 1.0, torch.rand(3, 5)).graph
     (exp,), (add,) = executed(graph, "exp"), executed(graph, "add")
     written, read = graph.tensors[exp.outputs[0]], graph.tensors[add.inputs[0]]
     assert written.storage == read.storage and written.index != read.index
@@ -127,10 +127,7 @@ def test_arguments_carry_their_names():
 
 def lines(x):
     doubled = x @ x.t()
-    result = (
-        doubled
-        * torch.sigmoid(doubled)
-    )
+    result = doubled * torch.sigmoid(doubled)
     return nested(result) + 1.0
 
 
@@ -157,3 +154,42 @@ def test_the_optimizer_has_no_line_of_the_users():
     assert len(updates) == 2 and all(op.source == "" for op in updates)
     loss = [op for op in run.graph.ops if op.phase == "forward" and op.name == "aten::mean"]
     assert "test_dataflow.py:" in loss[0].source
+
+
+def test_a_step_of_the_users_own_is_captured_with_its_optimizer():
+    model = torch.nn.Linear(33, 7)
+    optimizer = torch.optim.Adam(model.parameters(), foreach=False)
+
+    def step(model, batch):
+        optimizer.zero_grad()
+        loss = model(batch[0][0]).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = capture_workload(Workload(model=model, inputs=(torch.rand(5, 33),), step=step))
+    size = 4 * (33 * 7 + 7)
+    assert run.memory.at_peak["parameter"] == size and run.memory.at_peak["optimizer_state"] == 2 * size + 2 * 4
+    assert run.coverage.categorised_bytes == 1.0
+    updates = [op for op in run.graph.ops if op.name == "aten::addcdiv_"]
+    assert {op.phase for op in updates} == {"optimizer"}
+    assert all(op.source.endswith(line_of(step, "optimizer.step()")) for op in updates)
+    products = [op for op in run.graph.ops if op.phase == "backward" and op.name == "aten::mm"]
+    assert products and all(op.source.endswith(line_of(step, "model(batch")) for op in products)
+
+
+def test_a_control_flow_that_changes_from_step_to_step_lowers_the_coverage():
+    lengths = iter([2] * 60)
+    calls = []
+
+    def function(x):
+        # The graph pass runs last; only its step has the third sine.
+        calls.append(None)
+        for _ in range(next(lengths) + (len(calls) == 3 + 2 * 2 + 2)):
+            x = x.sin()
+        return x.cos()
+
+    run = capture_function(function, torch.rand(9))
+    assert len(calls) == 3 + 2 * 2 + 2 and len(executed(run.graph, "sin")) == 3
+    assert run.coverage.timed_ops == 0.75
+    assert sum(op.self_seconds is None for op in run.graph.ops) == 1

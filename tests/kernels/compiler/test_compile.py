@@ -170,7 +170,7 @@ def test_the_pool_is_the_one_that_torch_uses():
 
 def test_standalone_files_run_where_hotbench_is_not(tmp_path):
     files = render_standalone({"double": doubled(), "gates": lstm_cell(64, 130)})
-    assert LOADER_FILE in files and len(files) == 5
+    assert LOADER_FILE in files and len(files) == 6
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     code = f"""
@@ -184,9 +184,15 @@ arrays = [np.ones(n, np.float32) for n in (4 * 64 * 130, 4 * 130, 64 * 130, 64 *
 gates(*(array.ctypes.data for array in arrays))
 loaded = sorted(name for name in sys.modules if name.split(".")[0] in ("kernels", "hotbench", "torch"))
 print(json.dumps([y.tolist(), float(arrays[4].min()), float(arrays[4].max()), loaded]))
+import torch
+shared = [array.copy() for array in arrays]
+shared[3][:] = shared[4][:] = 0.0
+kernels.load("gates", threads=3)(*(array.ctypes.data for array in shared))
+print(all((one == other).all() for one, other in zip(arrays, shared)))
 """
-    doubles, low, high, loaded = json.loads(run_python(code, tmp_path))
+    printed, same = run_python(code, tmp_path).splitlines()
+    doubles, low, high, loaded = json.loads(printed)
     assert doubles == [0.0, 2.0, 4.0, 6.0, 8.0]
     gate, candidate = 1.0 / (1.0 + np.exp(-2.0)), np.tanh(2.0)
     assert low == high == pytest.approx(gate + gate * candidate, rel=1e-6)
-    assert loaded == []
+    assert loaded == [] and same == "True"

@@ -1,10 +1,18 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.compiler.footprint import element_range, is_injective, may_overlap
 from kernels.compiler.ir import Access
-from kernels.compiler.passes import collapse_axes, drop_unit_axes, order_axes, remove_repeated_values, simplify
+from kernels.compiler.passes import (
+    collapse_axes,
+    drop_unit_axes,
+    order_axes,
+    remove_repeated_values,
+    simplify,
+    tile_axes,
+)
 from kernels.compiler.reference import evaluate
 from kernels.compiler.verify import verify
 from tests.kernels.compiler.regions import Builder, copies, points, random_arrays, random_region
@@ -51,6 +59,28 @@ def test_the_last_reduced_axis_of_extent_one_is_kept():
     b.output(b.value("reduce_sum", b.load(b.buffer(3), 1, 1, 1)), 1, 0, 0, elements=3)
     simpler = drop_unit_axes(b.region())
     assert (simpler.domain, simpler.reduced) == ((3, 1), 1)
+
+
+@pytest.mark.parametrize(("rows", "columns", "domain"), [(64, 96, (2, 3, 32, 32)), (70, 66, (5, 3, 14, 22))])
+def test_a_transposition_runs_in_tiles_and_stores_the_same(rows, columns, domain):
+    b = Builder(2, rows, columns)
+    x = b.load(b.buffer(2 * rows * columns), rows * columns, 1, rows)
+    which = b.value("cast", b.value("index", dtype="int64", axis=0), dtype="float32")
+    b.output(b.value("add", x, which), rows * columns, columns, 1, elements=2 * rows * columns)
+    tiled = tile_axes(b.region())
+    assert tiled.domain == (2, *domain)
+    verify(tiled)
+    arrays = random_arrays(b.region(), np.random.default_rng(1))
+    before, after = copies(b.region(), arrays), copies(b.region(), arrays)
+    evaluate(b.region(), before)
+    evaluate(tiled, after)
+    np.testing.assert_array_equal(before[1], after[1])
+
+
+def test_extents_without_a_divisor_are_not_tiled():
+    b = Builder(67, 96)
+    b.output(b.load(b.buffer(67 * 96), 1, 67), 96, 1, elements=67 * 96)
+    assert tile_axes(b.region()) == b.region()
 
 
 def test_zeros_of_both_signs_stay_apart():

@@ -1,9 +1,11 @@
 """Every scalar op on special values and on random ones, compiled, against the float64 reference and against torch."""
 
+import numba
 import numpy as np
 import pytest
 import torch
 
+from kernels.compiler import prelude
 from kernels.compiler.compile import compile_region
 from kernels.compiler.ir import UNARY, Region
 from kernels.compiler.reference import evaluate
@@ -108,6 +110,24 @@ def test_casts_are_torchs(dtype, kernel_cache):
         np.testing.assert_array_equal(array, x.to(target).numpy())
     np.testing.assert_array_equal(results[-2], torch.isnan(x).numpy())
     np.testing.assert_array_equal(results[-1], torch.isinf(x).numpy())
+
+
+def test_both_ways_to_scale_by_a_power_of_two_round_once():
+    rng = np.random.default_rng(4)
+    values = rng.uniform(0.7, 1.42, 50_000).astype(np.float32)
+    powers = rng.integers(-152, 130, 50_000).astype(np.int32)
+    with np.errstate(over="ignore"):
+        want = np.ldexp(values.astype(np.float64), powers).astype(np.float32)
+    for scale in (prelude._scale_in_two_steps, prelude.load_exponent):
+
+        @numba.njit
+        def scaled(values, powers, scale=scale):
+            result = np.empty_like(values)
+            for i in range(values.size):
+                result[i] = scale(values[i], powers[i])
+            return result
+
+        np.testing.assert_array_equal(scaled(values, powers), want)
 
 
 def pairs(values):

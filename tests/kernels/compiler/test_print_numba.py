@@ -69,6 +69,17 @@ def test_random_regions_agree_with_the_interpreter(seed, kernel_cache):
     check(region, kernel_cache, seed, tolerance=2e-5)
 
 
+def test_arithmetic_is_bit_for_bit_that_of_numpy(kernel_cache):
+    b = Builder(1001)
+    x, y, z, w = (b.load(b.buffer(1001), 1) for _ in range(4))
+    product = b.value("add", b.value("mul", x, y), z)
+    b.output(b.value("sub", b.value("sqrt", b.value("abs", b.value("div", product, w))), x), 1, elements=1001)
+    arrays = random_arrays(b.region(), np.random.default_rng(6))
+    got = run(b.region(), arrays, kernel_cache)
+    x, y, z, w = arrays[:4]
+    np.testing.assert_array_equal(got[4], np.sqrt(np.abs((x * y + z) / w)) - x)
+
+
 def test_a_value_that_is_dear_to_compute_is_kept_between_passes():
     passes = nest(simplify(softmax(5, 33))).passes
     assert [walk.kept for walk in passes] == [(), (3,), ()]
@@ -99,6 +110,21 @@ def test_a_long_sum_is_as_accurate_as_float64_to_1e_7_of_its_terms(kernel_cache)
     arrays = [np.random.default_rng(3).random(200_003).astype(np.float32), np.zeros(1, np.float32)]
     got = run(b.region(), arrays, kernel_cache)
     assert abs(got[1][0] - arrays[0].astype(np.float64).sum()) < 1e-7 * arrays[0].sum()
+
+
+def test_a_transposition_is_right(kernel_cache):
+    b = Builder(70, 66)
+    b.output(b.value("add", b.load(b.buffer(4620), 1, 70), b.load(b.buffer(4620), 66, 1)), 66, 1, elements=4620)
+    check(b.region(), kernel_cache)
+
+
+def test_more_buffers_than_memory_scopes(kernel_cache):
+    b = Builder(33)
+    total = b.load(b.buffer(33), 1)
+    for _ in range(60):
+        total = b.value("add", total, b.load(b.buffer(33), 1))
+    b.output(total, 1, elements=33)
+    check(b.region(), kernel_cache)
 
 
 def test_a_row_maximum_fills_its_row(kernel_cache):
@@ -137,6 +163,21 @@ def test_nan_survives_maxima_sums_and_tests(kernel_cache):
     got = check(b.region(), kernel_cache, arrays=arrays)
     assert np.isnan(got[1]).tolist() == [True, False, True, False]
     assert got[1][1] == np.inf and got[2][3] == -np.inf
+
+
+def test_columns_of_every_dtype(kernel_cache):
+    b = Builder(20, 6, reduced=1)
+    arrays = []
+    rng = np.random.default_rng(8)
+    for dtype in ("float64", "int32", "int64", "bool"):
+        x = b.load(b.buffer(120, dtype), 1, 20)
+        arrays.append((rng.normal(size=120) * 3).astype(dtype))
+        ops = ("any", "all") if dtype == "bool" else ("sum", "prod", "max", "min")
+        for op in ops:
+            b.output(b.value(f"reduce_{op}", x), 1, 0, elements=20)
+            arrays.append(np.zeros(20, dtype))
+    assert nest(simplify(b.region())).columns == 0
+    check(b.region(), kernel_cache, arrays=arrays)
 
 
 def test_columns_keep_nan_and_infinities(kernel_cache):
