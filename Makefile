@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check bench gpu-check golden clean
+.PHONY: help setup run test check bench golden clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,13 @@ check: setup ## ruff, mypy --strict, the import rule
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+golden: setup ## rewrite the golden files; read the difference before you commit it
+	$(BIN)/python -m tests.golden
+
+bench: setup ## every benchmark in full; results go to benchmarks/results/
+	$(BIN)/python -m benchmarks.capture
+	$(BIN)/python -m benchmarks.verdict
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

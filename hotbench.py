@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from optimizers.artifact import load_artifact
-from optimizers.fusion.api import fuse
 
 from analyzer.errors import HotbenchError
 from analyzer.workload import Workload, seeded
+from optimizers.artifact import load_artifact
+from optimizers.fusion.api import fuse
 from optimizers.plan import Refusal
 
 __all__ = ["HotbenchError", "Workload", "load", "optimize", "seeded"]

@@ -30,7 +30,7 @@ class Sampling:
     blocks:        least number of blocks of fresh builds.
     most_blocks:   where sampling ends if the verdict is not clear before.
     confirmations: how many sittings in fresh processes a difference must show itself in as well.
-    confirm_blocks: blocks of each of them.
+    confirm_blocks: blocks of each of them; twice as many where it is not shown by then.
     block_seconds: time spent in the rounds of one block.
     limit_seconds: no further block is begun after this time, once there are `blocks` of them.
     timeout_seconds: a variant that gives no answer for so long counts as hung.

@@ -137,15 +137,21 @@ def _measure(sitting: Sitting, sampling: Sampling, progress: Progress) -> tuple[
 
 def _confirm(
     baseline: Launch, candidate: Launch, found: Sequence[Block], sampling: Sampling, progress: Progress
-) -> list[list[Block]]:
+) -> list[Sequence[Block]]:
     """Return the blocks of further sittings in fresh processes: none, unless a difference needs confirming."""
-    played: list[list[Block]] = []
+    played: list[Sequence[Block]] = []
+
+    def enough(blocks: Sequence[Block]) -> bool:
+        # A sitting that does not show it yet may be short of blocks: it gets as many once more.
+        shown = judge_time(blocks_of([found, *played, blocks])).word != "inconclusive"
+        return len(blocks) >= (1 if shown else 2) * sampling.confirm_blocks
+
     for position in range(sampling.confirmations):
         if judge_time(blocks_of([found, *played])).word == "inconclusive":
             break
         progress(f"confirming in fresh processes: {position + 1}", position / sampling.confirmations)
         with sit(baseline, candidate, sampling.timeout_seconds) as sitting:
-            played.append(sitting.play(sampling.block_seconds, lambda blocks: len(blocks) >= sampling.confirm_blocks))
+            played.append(sitting.play(sampling.block_seconds, enough))
     progress("timed", 1.0)
     return played
 

@@ -15,7 +15,7 @@ from analyzer.statistics import Floats, blocked_ratio, log_ratios
 LEAST_FLOOR = 0.02
 """A difference under 2 % is never called one: fresh builds of the same code differ by as much (docs/experiments.md)."""
 LEAST_AGAIN = 0.01
-"""What a fresh sitting must show of a difference, at least, to confirm it."""
+"""What a sitting must show of a difference, at least, to confirm it, and what sampling goes on for."""
 LEAST_SAVING = 0.01
 """Memory or size counts as smaller from 1 % on: less is rounding of the allocator."""
 NOT_MEASURED = Measurement(math.nan, math.nan, math.nan, 0, "x", "not measured")
@@ -89,8 +89,8 @@ def judge_time(blocks: Blocks) -> TimeVerdict:
 
 
 def is_settled(blocks: Blocks) -> bool:
-    """Return whether sampling may end: the word is faster or slower, or the difference found is within 2 %."""
-    if abs(float(np.median(np.concatenate(blocks.speedups())))) <= math.log1p(LEAST_FLOOR):
+    """Return whether sampling may end: the word is faster or slower, or the difference found is within 1 %."""
+    if abs(float(np.median(np.concatenate(blocks.speedups())))) <= math.log1p(LEAST_AGAIN):
         return True
     return judge_time(blocks).word != "inconclusive"
 
@@ -103,11 +103,15 @@ def noise_floor(blocks: Blocks) -> Measurement:
 
 
 def _is_confirmed(blocks: Blocks, word: str) -> bool:
-    speedups, start = blocks.speedups(), 0
+    """Return whether every sitting shows the difference against both of its baseline's processes."""
+    sign = 1.0 if word == "faster" else -1.0
+    start = 0
     for count in blocks.sittings:
-        found = float(np.median(np.concatenate(speedups[start : start + count])))
-        if (found if word == "faster" else -found) < math.log1p(LEAST_AGAIN):
-            return False
+        part = slice(start, start + count)
+        after = flat(blocks.after[part])
+        for baseline in (flat(blocks.before[part]), flat(blocks.again[part])):
+            if sign * float(np.median(log_ratios(baseline, after))) < math.log1p(LEAST_AGAIN):
+                return False
         start += count
     return True
 

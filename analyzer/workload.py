@@ -298,7 +298,7 @@ class Stepper:
                 return workload.model(*args, **kwargs)
         workload.optimizer.zero_grad(set_to_none=True)
         loss = workload.loss(workload.model(*args, **kwargs), self.batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         workload.optimizer.step()
         return loss.detach()
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from analyzer import progress as reporting
+from analyzer.record import to_plain
 from app.units import printable
 
 WIDTH = 110
@@ -39,7 +40,8 @@ class Terminal:
     def result(self, data: dict[str, Any], *people: RenderableType) -> None:
         """Print the result: `data` as JSON when asked for, else the renderables for people."""
         if self.as_json:
-            print(json.dumps(data, indent=1, ensure_ascii=False, default=str))
+            # JSON has no NaN and no infinity: to_plain writes them as text.
+            print(json.dumps(to_plain(data), indent=1, ensure_ascii=False, allow_nan=False))
         else:
             self.show(*people)
 

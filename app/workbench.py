@@ -124,8 +124,13 @@ def optimize(
         parent=run.id,
         summary={"optimizers": [item.plan.optimizer for item in candidate.applied]},
     )
-    experiment = prove(run, candidate, store.folder(entry), max_error, part(progress, 0.4, 1.0))
-    _save_experiment(store, experiment, entry.name)
+    try:
+        experiment = prove(run, candidate, store.folder(entry), max_error, part(progress, 0.4, 1.0))
+        _save_experiment(store, experiment, entry.name)
+    except BaseException:
+        # A candidate that was never measured is of no use to anybody.
+        store.discard(entry)
+        raise
     return Outcome(outcome.proposal, candidate, experiment, outcome.refusals)
 
 

@@ -20,6 +20,7 @@ from analyzer.capture.executiontrace import TraceNode, read_execution_trace
 from analyzer.capture.lines import LineMarks
 from analyzer.capture.recording import STEP_MARKER, OpEvent, Recording, nest, read_recording
 from analyzer.capture.timingpass import activities, waiter
+from analyzer.errors import HotbenchError
 from analyzer.workload import Stepper, Workload
 
 
@@ -86,7 +87,7 @@ def run_graph_pass(stepper: Stepper, device: str, root: Path) -> GraphPass:
             observer.unregister_callback()
         with without_collector():
             profiler.export_chrome_trace(str(profile_file))
-            records, trace = _record_ids(profile_file), read_execution_trace(trace_file)
+            records, trace = _read_records(profile_file, trace_file)
             recording = read_recording(profiler)
             begin, end = recording.steps[-1]
             ops = tuple(nest(op for op in recording.ops if begin <= op.start <= end))
@@ -101,6 +102,20 @@ def run_graph_pass(stepper: Stepper, device: str, root: Path) -> GraphPass:
                 before=before,
                 after=after,
             )
+
+
+def _read_records(profile_file: Path, trace_file: Path) -> tuple[dict[int, int], dict[int, TraceNode]]:
+    """Return the record function ids and the trace's nodes. Raises HotbenchError where the profiler wrote no whole file.
+
+    torch reports a failed write on stderr only: a file that is missing or cut off is how it shows.
+    """
+    try:
+        return _record_ids(profile_file), read_execution_trace(trace_file)
+    except (OSError, ValueError, KeyError) as error:
+        raise HotbenchError(
+            f"the profiler's record in {profile_file.parent} is not whole ({type(error).__name__}); free space in the "
+            "temporary folder, or name another one in TMPDIR"
+        ) from error
 
 
 def _record_ids(path: Path) -> dict[int, int]:

@@ -55,6 +55,15 @@ class Blobs:
         except OSError as error:
             raise StoreError(_cannot_write(target, error)) from error
 
+    def remove(self, kind: str, id: str) -> None:
+        """Remove a folder: moved out of sight first, so that a half-removed one is never found."""
+        hidden = self.root / f".{uuid.uuid4().hex}.partial"
+        try:
+            self.folder(kind, id).rename(hidden)
+        except OSError as error:
+            raise StoreError(_cannot_write(self.folder(kind, id), error)) from error
+        shutil.rmtree(hidden, ignore_errors=True)
+
     def claim(self, store_id: str) -> bool:
         """Return whether these blobs belong to the database `store_id`; an empty folder comes to belong to it."""
         owner = self.root / _OWNER

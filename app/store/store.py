@@ -140,6 +140,16 @@ class Store:
             _insert_tags(connection, entry.id, names)
         return self.get(entry.id)
 
+    def discard(self, entry: Entry) -> bool:
+        """Remove an entry and its folder, unless another entry was made from it; return whether it was removed."""
+        children = select(tables.entries.c.id).where(tables.entries.c.parent == entry.id)
+        with self._database.writing() as connection:
+            if connection.execute(children).first() is not None:
+                return False
+            connection.execute(delete(tables.entries).where(tables.entries.c.id == entry.id))
+        self._blobs.remove(entry.kind, entry.id)
+        return True
+
     def sweep(self, now: float | None = None) -> tuple[Path, ...]:
         """Remove what killed processes left more than an hour ago; return the folders removed.
 

@@ -19,6 +19,7 @@ from optimizers.fusion.capture import Captured, UnfusableError, capture
 from optimizers.fusion.lower import lower
 from optimizers.fusion.module import FusedModule
 from optimizers.fusion.program import Program, build_program
+from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.runtime import Runner, compile_kernels
 from optimizers.fusion.timing import Comparison, compare
 from optimizers.plan import Refusal
@@ -172,8 +173,6 @@ def tensors_of(model: torch.nn.Module, captured: Captured) -> tuple[list[torch.T
 
 
 def _all_nodes(program: Program, kernel: str) -> list[str]:
-    from optimizers.fusion.program import kernel_name
-
     return [node for bound in program.bounds.values() if kernel_name(bound.region) == kernel for node in bound.nodes]
 
 

@@ -14,7 +14,8 @@ from kernels.compiler.compile import CompiledKernel
 from kernels.compiler.ir import Region
 from optimizers.fusion.capture import Captured
 from optimizers.fusion.graph import ITEM_BYTES
-from optimizers.fusion.program import Program, kernel_name
+from optimizers.fusion.program import Program
+from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.runtime import KernelCall, Runner
 from optimizers.fusion.timing import Comparison, compare
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from optimizers.fusion.graph import DTYPES
-from optimizers.fusion.lower import Item, Lowering, View, handles
+from optimizers.fusion.lowering import Item, Lowering, View, handles
 
 ARITHMETIC = (torch.float32, torch.float64, torch.int32, torch.int64)
 FLOATING = (torch.float32, torch.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optimizers.fusion.graph import ITEM_BYTES, Affine, Definition, Lowered, Map, Reference, invert, linear
+from optimizers.fusion.graph import ITEM_BYTES, Affine, Call, Definition, Lowered, Map, Reference, invert, linear
 from optimizers.fusion.group import Group
 
 ALIGNMENT = 64
@@ -171,3 +171,12 @@ def plan_arena(uses: dict[Memory, tuple[int, int, int]]) -> tuple[tuple[Slot, ..
 def memory_bytes(definition: Definition) -> int:
     """Return the bytes of a definition's own dense memory."""
     return definition.numel * ITEM_BYTES[definition.dtype] if definition.dtype in ITEM_BYTES else 0
+
+
+OUT_VARIANTS = frozenset(("aten.mm.default", "aten.bmm.default", "aten.addmm.default", "aten.baddbmm.default"))
+
+
+def out_variant(call: Call, lowered: Lowered) -> bool:
+    """Return whether the call can write into memory that it is given."""
+    result = lowered.definitions[call.results[0]] if call.results and call.results[0] is not None else None
+    return str(call.target) in OUT_VARIANTS and result is not None and result.dtype in ITEM_BYTES

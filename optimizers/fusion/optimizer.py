@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from analyzer.diagnosis.finding import Diagnosis
-from analyzer.errors import RecordError
+from analyzer.errors import HotbenchError, RecordError
 from analyzer.identity import content_id
 from analyzer.progress import Progress, silent
 from analyzer.run import Run
@@ -17,7 +17,7 @@ from optimizers.fusion.api import NAME, Fused, build, fuse_measured, graph_hash
 from optimizers.fusion.capture import UnfusableError, capture
 from optimizers.fusion.module import FusedModule
 from optimizers.fusion.plan import find_targets, unsupported_targets
-from optimizers.fusion.program import kernel_name
+from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.runtime import Runner
 from optimizers.plan import Applied, Options, Plan, Refusal
 
@@ -35,6 +35,12 @@ class FusionOptions(Options):
     min_gain: float = field(
         default=0.0, metadata={"help": "fraction of eager's time that must be saved at least, 0 to 1"}
     )
+
+    def __post_init__(self) -> None:
+        if self.max_error is not None and not self.max_error >= 0.0:
+            raise HotbenchError(f"fusion.max_error={self.max_error} accepts nothing; give a number of 0 or more")
+        if not self.min_gain < 1.0:
+            raise HotbenchError(f"fusion.min_gain={self.min_gain} asks for more than all of the time; give less than 1")
 
 
 class Fusion:

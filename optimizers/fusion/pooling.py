@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from optimizers.fusion.elementwise import FLOATING, _short
-from optimizers.fusion.lower import Lowering, View, handles
+from optimizers.fusion.lowering import Lowering, View, handles
 
 _LARGEST_WINDOW = 9
 

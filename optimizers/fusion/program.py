@@ -7,14 +7,24 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kernels.compiler.ir import Region
-from optimizers.fusion.graph import ITEM_BYTES, Call, Lowered, Reference, is_dense, references_in
+from optimizers.fusion.graph import ITEM_BYTES, Lowered, Reference, is_dense, references_in
 from optimizers.fusion.group import Group, Grouping, live_definitions
 from optimizers.fusion.hoist import hoist_products
-from optimizers.fusion.memory import Memory, Place, Places, Slot, find_places, memory_bytes, plan_arena, slices_of_joins
-from optimizers.fusion.regions import Bound, RegionBuilder
+from optimizers.fusion.memory import (
+    Memory,
+    Place,
+    Places,
+    Slot,
+    find_places,
+    memory_bytes,
+    out_variant,
+    plan_arena,
+    slices_of_joins,
+)
+from optimizers.fusion.regions import Bound, RegionBuilder, kernel_name
 from optimizers.fusion.schedule import Unit, schedule
+from optimizers.fusion.text import write_source
 
-OUT_VARIANTS = {"aten.mm.default", "aten.bmm.default", "aten.addmm.default", "aten.baddbmm.default"}
 LARGE_BYTES = 1 << 20
 """Above it an output is written where the caller gets it, even if that costs views at each call."""
 STAGED_VIEWS = 3
@@ -56,15 +66,8 @@ class Program:
         return hashlib.sha256(self.source.encode()).hexdigest()[:24]
 
 
-def kernel_name(region: Region) -> str:
-    """Return the name under which a region's kernel is known in the program's source."""
-    return f"region_{region.key()[:12]}"
-
-
 def build_program(lowered: Lowered, title: str) -> Program:
     """Return the program of a lowered graph. title: one line for the top of the generated source."""
-    from optimizers.fusion.text import write_source
-
     lowered = hoist_products(lowered)
     groups = Grouping(lowered).run()
     units = schedule(lowered, groups)
@@ -78,12 +81,6 @@ def build_program(lowered: Lowered, title: str) -> Program:
     slots, size = plan_arena(uses)
     draft = Program(lowered, tuple(units), bounds, places, slots, size, staged, "")
     return Program(lowered, tuple(units), bounds, places, slots, size, staged, write_source(draft, title))
-
-
-def out_variant(call: Call, lowered: Lowered) -> bool:
-    """Return whether the call can write into memory that it is given."""
-    result = lowered.definitions[call.results[0]] if call.results and call.results[0] is not None else None
-    return str(call.target) in OUT_VARIANTS and result is not None and result.dtype in ITEM_BYTES
 
 
 def memory_kinds(

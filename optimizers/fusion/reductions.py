@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from optimizers.fusion.elementwise import ARITHMETIC, FLOATING, _short, _value
-from optimizers.fusion.lower import Lowering, View, handles
+from optimizers.fusion.lowering import Lowering, View, handles
 
 
 def _axes(view: View, given: Any) -> list[int]:

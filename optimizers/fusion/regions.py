@@ -21,6 +21,11 @@ class Bound:
     """Nodes of the captured graph that it computes, at least in part."""
 
 
+def kernel_name(region: Region) -> str:
+    """Return the name under which a region's kernel is known in the program's source."""
+    return f"region_{region.key()[:12]}"
+
+
 class RegionBuilder:
     """Builds the region of one group. Outer axes come first, by the strides of its stores, then reduced ones."""
 

@@ -8,7 +8,8 @@ import torch
 
 from optimizers.fusion.capture import UnfusableError
 from optimizers.fusion.graph import ITEM_BYTES, Call, Reference, dense_strides
-from optimizers.fusion.memory import Memory
+from optimizers.fusion.memory import Memory, out_variant
+from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.schedule import Unit
 
 if TYPE_CHECKING:
@@ -136,8 +137,6 @@ class SourceWriter:
             self.run.append(f"del m{index}")
 
     def _kernel(self, number: int) -> None:
-        from optimizers.fusion.program import kernel_name
-
         bound = self.program.bounds[number]
         for position, (memory, _) in enumerate(bound.memories):
             if memory.kind == "output" and bound.region.buffers[position].written:
@@ -164,8 +163,6 @@ class SourceWriter:
             self.run.append(f"{name} = torch.empty_strided({layout}, dtype=torch.{definition.dtype})")
 
     def _call(self, call: Call) -> None:
-        from optimizers.fusion.program import out_variant
-
         args = [self.literal(item) for item in call.args]
         args += [f"{name}={self.literal(value)}" for name, value in call.kwargs]
         result = call.results[0] if call.results else None

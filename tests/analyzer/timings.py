@@ -56,7 +56,9 @@ def word_on(machine: Machine, draw: np.random.Generator, slowdown: float = 1.0) 
     for _ in range(3):
         if judge_time(found).word == "inconclusive":
             break
-        found += machine.sitting(draw, 3, slowdown)
+        sitting = machine.sitting(draw, 6, slowdown)
+        shown = judge_time(found + first(sitting, 3)).word != "inconclusive"
+        found += first(sitting, 3) if shown else sitting
     return judge_time(found).word
 
 

@@ -159,3 +159,19 @@ def test_opening_sweeps(tmp_path):
     os.utime(leftover, (0, 0))
     with open_store(str(tmp_path)) as store:
         assert not leftover.exists() and len(store.entries()) == 1
+
+
+def test_a_discarded_entry_is_gone_with_its_folder(store):
+    save(store, "run-ab12", tags=["a"])
+    entry = store.find("ab12")
+    folder = store.folder(entry)
+    assert store.discard(entry) is True
+    assert store.entries() == () and not folder.exists()
+
+
+def test_an_entry_that_others_are_made_from_stays(store):
+    save(store, "run-ab12")
+    save(store, "run-cd34", parent="run-ab12")
+    entry = store.find("ab12")
+    assert store.discard(entry) is False
+    assert store.folder(entry).is_dir() and len(store.entries()) == 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analyzer.diagnosis.finding import Diagnosis
-from analyzer.errors import RecordError
+from analyzer.errors import HotbenchError, RecordError
 from analyzer.record import to_plain
 from analyzer.workload import Workload, load_workload
 from optimizers.fusion.optimizer import Fusion, FusionOptions
@@ -87,6 +87,12 @@ def test_runs_without_a_gain_are_refused(calls: list[str], fields: dict[str, obj
     assert isinstance(answer, Refusal) and words in answer.reason
 
 
+@pytest.mark.parametrize("fields", [{"max_error": -1.0}, {"max_error": float("nan")}, {"min_gain": 1.0}])
+def test_impossible_options_are_refused_in_one_line(fields: dict[str, float]) -> None:
+    with pytest.raises(HotbenchError, match=next(iter(fields))):
+        FusionOptions(**fields)
+
+
 def test_other_devices_are_refused() -> None:
     run = make_run(_calls(["aten::add", "aten::mul"]))
     run = dataclasses.replace(run, device=dataclasses.replace(run.device, kind="cuda"))
@@ -101,6 +107,8 @@ def applied(tmp_path: Path) -> tuple[Path, Workload, Applied]:
     workload, _ = load_workload(f"{path}:workload")
     plan = _plan(_calls(["aten::mm", "aten::tanh", "aten::mul"] * 4))
     assert isinstance(plan, Plan)
+    # Kept whatever the machine is busy with: these tests are about repeating, not about speed.
+    plan = dataclasses.replace(plan, options={"max_error": None, "min_gain": -100.0})
     answer = Fusion().apply(workload, plan)
     assert not isinstance(answer, Refusal), answer
     return path, *answer
