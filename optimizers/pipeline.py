@@ -68,6 +68,11 @@ def apply_plans(run: Run, names: Sequence[str], settings: Mapping[str, str], pro
 
     The outcome has a candidate unless every optimizer refused.
     """
+    with torch_threads(run.threads):
+        return _apply_plans(run, names, settings, progress)
+
+
+def _apply_plans(run: Run, names: Sequence[str], settings: Mapping[str, str], progress: Progress) -> Outcome:
     requested = _requested(names, settings)
     proposal = propose(run, names, settings)
     workload: Workload = rebuild_workload(run.workload)
