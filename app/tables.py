@@ -31,7 +31,7 @@ from app.units import (
 )
 
 if TYPE_CHECKING:
-    from app.comparison import Comparison
+    from analyzer.comparison import Comparison
     from app.doctor import Check
     from optimizers.pipeline import Outcome
 
@@ -185,7 +185,6 @@ def outcome(value: Outcome) -> RenderableType:
 
 def comparison(value: Comparison) -> RenderableType:
     """Return a comparison: the verdict, and the ops that differ most."""
-    difference = value.difference
     head = Text.assemble(
         (value.verdict.upper(), _STYLES.get(value.verdict, "bold yellow")),
         f"  {printable(verdict_reason(value.verdict, value.reason))}",
@@ -196,7 +195,7 @@ def comparison(value: Comparison) -> RenderableType:
     )
     lines.add_row("noise floor", f"{ratio(value.noise_floor.low)} to {ratio(value.noise_floor.high)}")
     lines.add_row("interleaved", "yes" if value.interleaved else "no: from stored times")
-    counts = f"{len(difference.added)} added, {len(difference.removed)} removed, {len(difference.changed)} changed"
+    counts = f"{len(value.ops_added)} added, {len(value.ops_removed)} removed, {len(value.ops_changed)} changed"
     lines.add_row("ops", f"{counts} (by name and module)")
     table = _table()
     table.add_column("op")
@@ -204,7 +203,7 @@ def comparison(value: Comparison) -> RenderableType:
     for name in ("calls before", "after", "time before", "after"):
         table.add_column(name, justify="right", no_wrap=True)
     everything = sorted(
-        (*difference.added, *difference.removed, *difference.changed),
+        (*value.ops_added, *value.ops_removed, *value.ops_changed),
         key=lambda item: -abs(item.seconds_after - item.seconds_before),
     )
     for item in everything[:10]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from app.store import Entry, Store
 from optimizers.plan import Candidate
 
 if TYPE_CHECKING:
-    from app.comparison import Comparison
+    from analyzer.comparison import Comparison
     from optimizers.artifact import Artifact
     from optimizers.pipeline import Outcome
 
@@ -112,8 +111,7 @@ def optimize(
     from optimizers.pipeline import Outcome, apply_plans, prove
 
     run = read_run(store, text)
-    with _threads(run.threads):
-        outcome = apply_plans(run, names, settings, part(progress, 0.0, 0.4))
+    outcome = apply_plans(run, names, settings, part(progress, 0.0, 0.4))
     if outcome.candidate is None:
         return outcome
     candidate = outcome.candidate
@@ -132,19 +130,6 @@ def optimize(
         store.discard(entry)
         raise
     return Outcome(outcome.proposal, candidate, experiment, outcome.refusals)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let PyTorch, and the kernels on its pool, use as many threads as the run did: what is tuned there holds here."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def read_proof(store: Store, text: str) -> Proof:
@@ -192,10 +177,10 @@ def artifact_summary(artifact: Artifact, folder: Path) -> dict[str, Any]:
 
 def compare(store: Store, before: str, after: str, progress: Progress = silent) -> Comparison:
     """Return how run `after` compares with run `before`; where both were measured anew, that experiment is saved."""
-    from app.comparison import compare_runs
+    from analyzer.comparison import compare_runs
 
     first, second = read_run(store, before), read_run(store, after)
-    comparison = compare_runs(first, second, progress)
+    comparison = compare_runs(first, second, progress=progress)
     if comparison.experiment is not None:
         _save_experiment(store, comparison.experiment, f"{first.name} against {second.name}")
     return comparison

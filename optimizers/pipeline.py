@@ -12,9 +12,11 @@ from analyzer.capture import capture
 from analyzer.diagnosis.diagnose import diagnose
 from analyzer.diagnosis.finding import Diagnosis
 from analyzer.errors import HotbenchError
-from analyzer.experiment import Experiment, Launch, run_experiment
+from analyzer.experiment import Experiment, run_experiment
+from analyzer.launch import Launch, baseline_launch
 from analyzer.progress import Progress, part, silent
 from analyzer.run import Run
+from analyzer.threads import torch_threads
 from analyzer.workload import Workload, rebuild_workload
 from optimizers.candidate import make_candidate, save_candidate
 from optimizers.plan import Applied, Candidate, Optimizer, Options, Plan, Refusal
@@ -100,7 +102,7 @@ def prove(
 ) -> Experiment:
     """Return the experiment of the candidate saved in `folder` against the run's own workload."""
     return run_experiment(
-        baseline_launch(run),
+        baseline_launch(run.workload, run.threads),
         Launch(
             name="+".join(item.plan.optimizer for item in candidate.applied),
             entry="optimizers.candidate:launch_candidate",
@@ -111,16 +113,6 @@ def prove(
         training=run.training,
         max_error=max_error,
         progress=progress,
-    )
-
-
-def baseline_launch(run: Run) -> Launch:
-    """Return how the run's own workload is launched."""
-    return Launch(
-        name="baseline",
-        entry="analyzer.variant:rebuild_baseline",
-        argument=run.workload.as_dict(),
-        threads=run.threads,
     )
 
 

@@ -105,7 +105,7 @@ def run_graph_pass(stepper: Stepper, device: str, root: Path) -> GraphPass:
 
 
 def _read_records(profile_file: Path, trace_file: Path) -> tuple[dict[int, int], dict[int, TraceNode]]:
-    """Return the record function ids and the trace's nodes. Raises HotbenchError where the profiler wrote no whole file.
+    """Return record function ids and trace nodes. Raises HotbenchError where the profiler wrote no whole file.
 
     torch reports a failed write on stderr only: a file that is missing or cut off is how it shows.
     """

@@ -29,6 +29,7 @@ from analyzer.device import describe_device, describe_environment
 from analyzer.errors import WorkloadError
 from analyzer.progress import Progress, part, silent
 from analyzer.run import DeviceSample, Run, with_content_id
+from analyzer.threads import torch_threads
 from analyzer.workload import Stepper, Workload, WorkloadReference, items_per_step
 
 MOST_OVERHEAD = 1.1
@@ -53,7 +54,7 @@ def capture(
     if threads is not None and threads < 1:
         raise WorkloadError(f"threads is {threads}; take at least 1")
     device = workload.device or "cpu"
-    with _threads(threads):
+    with torch_threads(threads):
         progress("describing the machine", 0.0)
         machine, environment = describe_device(device), describe_environment()
         stepper = Stepper(workload, reference.seed)
@@ -140,14 +141,3 @@ def _notes(passes: Passes, device: str) -> list[str]:
     if device.startswith("cuda") and not passes.samples:
         notes.append("no readings of the device: the driver's library (NVML) is not to be had")
     return notes
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
