@@ -52,11 +52,11 @@ def measure(settings: Settings) -> Outcome:
 
 
 def series(equal: int, planted: int, progress: Progress) -> Outcome:
-    """Return the outcome of so many experiments on equal code, and so many with a planted slow-down."""
-    share = equal / (equal + 1.5 * planted)
+    """Return the outcome of so many experiments with a planted slow-down, and so many on equal code."""
+    share = 1.5 * planted / (equal + 1.5 * planted)
     first, second = part(progress, 0.0, share), part(progress, share, 1.0)
-    equals = [equal_trial(position, first, equal) for position in range(equal)]
-    planteds = [planted_trial(position, second, planted) for position in range(planted)]
+    planteds = [planted_trial(position, first, planted) for position in range(planted)]
+    equals = [equal_trial(position, second, equal) for position in range(equal)]
     rows = (
         _row(EQUAL, equals, lambda word: word not in ("faster", "slower")),
         _row(PLANTED, planteds, lambda word: word == "slower"),
@@ -69,17 +69,24 @@ def equal_trial(position: int, progress: Progress, count: int) -> Trial:
     """Run one experiment of code against itself beside a neighbour that burns CPU in bursts."""
     kind = KINDS[position % len(KINDS)]
     repeats = repeats_for(kind, EQUAL_SECONDS)
-    progress(f"equal code, {kind}: {position + 1} of {count}", position / count)
     with busy_neighbour(seed=position):
-        return _trial(kind, repeats, extra=0)
+        trial = _trial(kind, repeats, extra=0)
+    progress(f"equal code, {position + 1} of {count}: {_line(trial)}", (position + 1) / count)
+    return trial
 
 
 def planted_trial(position: int, progress: Progress, count: int) -> Trial:
     """Run one experiment against the same step of 20 ms with 5 % more work in it."""
     kind = KINDS[position % len(KINDS)]
     repeats = repeats_for(kind, PLANTED_SECONDS)
-    progress(f"5 % more work, {kind}: {position + 1} of {count}", position / count)
-    return _trial(kind, repeats, extra=repeats // 20)
+    trial = _trial(kind, repeats, extra=repeats // 20)
+    progress(f"5 % more work, {position + 1} of {count}: {_line(trial)}", (position + 1) / count)
+    return trial
+
+
+def _line(trial: Trial) -> str:
+    median, low, high = trial.speedup
+    return f"{trial.kind} {trial.ours}, {median:.3f}x ({low:.3f} to {high:.3f}), {trial.seconds:.0f} s"
 
 
 def _trial(kind: str, repeats: int, extra: int) -> Trial:
