@@ -35,12 +35,14 @@ def baseline_launch(reference: WorkloadReference, threads: int, name: str = "bas
     return Launch(name, "analyzer.variant:rebuild_baseline", reference.as_dict(), threads)
 
 
-def process_environment(launch: Launch) -> dict[str, str]:
+def process_environment(launch: Launch, hash_seed: int = 0) -> dict[str, str]:
     """Return the environment variables of the launch's process, set before torch is imported there.
 
-    What this process can import, the variant can import too. The launch's own variables win.
+    What this process can import, the variant can import too. hash_seed orders the sets and dictionaries of text:
+    processes to be compared have it in common. The launch's own variables win.
     """
     found = {**os.environ, **{name: str(launch.threads) for name in THREAD_VARIABLES}}
     found["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     found["PYTHONUNBUFFERED"] = "1"
+    found["PYTHONHASHSEED"] = str(hash_seed)
     return {**found, **dict(launch.environment)}

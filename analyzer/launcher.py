@@ -17,7 +17,7 @@ from typing import IO, Any
 from analyzer.errors import HotbenchError
 from analyzer.launch import Launch, process_environment
 
-WORKER = "analyzer.variant"
+WORKER = "analyzer.stage"
 BASELINE, CANDIDATE, AGAIN = "baseline", "candidate", "baseline again"
 
 
@@ -35,7 +35,7 @@ class Variant:
     One request at a time: `send` and then `receive`, or `ask` for both.
     """
 
-    def __init__(self, launch: Launch, role: str, *, timeout_seconds: float = 600.0) -> None:
+    def __init__(self, launch: Launch, role: str, *, timeout_seconds: float = 600.0, hash_seed: int = 0) -> None:
         self.launch = launch
         self.role = role
         self.timeout_seconds = timeout_seconds
@@ -46,7 +46,7 @@ class Variant:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=process_environment(launch),
+            env=process_environment(launch, hash_seed),
             start_new_session=True,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,10 +27,12 @@ class Process:
     variant: Variant
     built: dict[str, Any] = field(default_factory=dict)
 
-    def begin_build(self) -> None:
+    def begin_build(self, layout: int, core: int | None) -> None:
         """Ask for a fresh build without waiting for it."""
         launch = self.variant.launch
-        self.variant.send("build", entry=launch.entry, argument=launch.argument, threads=launch.threads)
+        self.variant.send(
+            "build", entry=launch.entry, argument=launch.argument, threads=launch.threads, layout=layout, core=core
+        )
 
     def end_build(self) -> None:
         """Wait for the build that was begun."""
@@ -46,11 +50,15 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Sitting:
-    """The three processes of one sitting."""
+    """The three processes of one sitting.
+
+    core: the one that all of them run on while they have one thread each.
+    """
 
     before: Process
     after: Process
     again: Process
+    core: int | None = None
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -63,9 +71,10 @@ class Sitting:
         return max(float(process.built["seconds"]) for process in self.processes) > DEAR_BUILD_SECONDS
 
     def build(self) -> None:
-        """Build afresh in all processes at once; nothing is timed meanwhile."""
+        """Build afresh in all processes at once, laid out alike; nothing is timed meanwhile."""
+        layout = random.getrandbits(32)
         for process in self.processes:
-            process.begin_build()
+            process.begin_build(layout, self.core)
         for process in self.processes:
             process.end_build()
 
@@ -85,14 +94,24 @@ class Sitting:
 def sit(baseline: Launch, candidate: Launch, timeout_seconds: float) -> Iterator[Sitting]:
     """Have the three processes, their variants built; they are ended, with all that they started, on leaving."""
     roles = ((BASELINE, baseline), (CANDIDATE, candidate), (AGAIN, baseline))
+    # Drawn anew for each sitting, the same for its three processes: where things lie is no difference between them.
+    hash_seed = random.getrandbits(32)
     with ExitStack() as stack:
         processes = [
-            Process(stack.enter_context(Variant(launch, role, timeout_seconds=timeout_seconds)))
+            Process(stack.enter_context(Variant(launch, role, timeout_seconds=timeout_seconds, hash_seed=hash_seed)))
             for role, launch in roles
         ]
-        sitting = Sitting(*processes)
+        sitting = Sitting(processes[0], processes[1], processes[2], _any_core())
         sitting.build()
         yield sitting
+
+
+def _any_core() -> int | None:
+    """Return one of the cores that this process may use; None where the system does not tell."""
+    try:
+        return random.choice(sorted(os.sched_getaffinity(0)))
+    except (AttributeError, OSError):
+        return None
 
 
 def deadline(seconds: float) -> Callable[[], bool]:

@@ -58,6 +58,12 @@ def build(entry: str, argument: dict[str, Any]) -> Workload:
     return workload
 
 
+def stay_on(core: int) -> None:
+    """Run on one core from now on, where the system allows it."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setaffinity(0, {core})
+
+
 def device_event() -> Any:
     """Return a CUDA event that notes the time."""
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -72,14 +78,22 @@ class Session:
     step_seconds: float = 0.0
     padding: list[bytearray] = field(default_factory=list)
 
-    def build(self, entry: str, argument: dict[str, Any], threads: int) -> dict[str, Any]:
-        """Build the workload afresh; say whether it trains, how many bytes its state has, how long it took."""
+    def build(
+        self, entry: str, argument: dict[str, Any], threads: int, layout: int = 0, core: int | None = None
+    ) -> dict[str, Any]:
+        """Build the workload afresh; say whether it trains, how many bytes its state has, how long it took.
+
+        layout: seed of where on the heap the build lies. core: where a build of one thread runs from now on.
+        """
         start = time.monotonic()
         torch.set_num_threads(threads)
-        self._forget()
+        self._forget(layout)
         seed_everything(0)
         workload = build(entry, argument)
         self.stepper = Stepper(workload)
+        # A step of the user's own may have workers beside it: it keeps all cores.
+        if core is not None and threads == 1 and workload.step is None:
+            stay_on(core)
         if torch.cuda.is_available() and torch.device(workload.device or "cpu").type == "cuda":
             self.clock = DeviceClock(device_event)
         return {
@@ -88,12 +102,12 @@ class Session:
             "seconds": time.monotonic() - start,
         }
 
-    def _forget(self) -> None:
+    def _forget(self, layout: int) -> None:
         """Drop the present build, and move the heap on, so that the next build lies at other addresses."""
         self.stepper = None
         gc.unfreeze()
         gc.collect()
-        sizes = random.SystemRandom()
+        sizes = random.Random(layout)
         self.padding = [bytearray(sizes.randrange(64, 1 << 16)) for _ in range(16)]
 
     def outputs(self, seeds: list[int], path: str, nudge: bool = False) -> dict[str, Any]:

@@ -26,6 +26,8 @@ VIEWS = frozenset(
     unbind unflatten unsqueeze view view_as""".split()
 )
 
+LONGEST_BETWEEN_SECONDS = 5e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -85,6 +87,17 @@ def calls_of(run: Run) -> tuple[Call, ...]:
         )
         for op in graph.top_level()
     )
+
+
+def seconds_between_calls(run: Run, calls: tuple[Call, ...]) -> float:
+    """Return the mean seconds between two calls that no op accounts for: the program's own Python.
+
+    0.0 where the ops' times, which hold the profiler's overhead, add up to the unprofiled step or more. At most
+    LONGEST_BETWEEN_SECONDS: beyond that the step waits for something else, such as data.
+    """
+    inside = sum(call.seconds for call in calls)
+    mean = max(run.step_seconds.median - inside, 0.0) / len(calls) if calls else 0.0
+    return min(mean, LONGEST_BETWEEN_SECONDS)
 
 
 def ideal_seconds(device: Device, flops: float, bytes_moved: float) -> float:

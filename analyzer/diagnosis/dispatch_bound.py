@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from analyzer.diagnosis.calls import Call, calls_of
+from analyzer.diagnosis.calls import Call, calls_of, seconds_between_calls
 from analyzer.diagnosis.finding import Finding
 from analyzer.measurement import Estimate
 from analyzer.run import Run
@@ -23,11 +23,13 @@ LONGEST_SECONDS = 50e-6
 
 def find(run: Run) -> Iterator[Finding]:
     """Yield a finding for each stretch with at least SHORTEST_RUN small ops that do work, in one phase."""
-    calls = [call for call in calls_of(run) if call.op.self_seconds is not None]
+    everything = calls_of(run)
+    gap = seconds_between_calls(run, everything)
+    calls = [call for call in everything if call.op.self_seconds is not None]
     for phase, group in groupby(calls, key=lambda call: call.op.phase):
         for stretch in _stretches(list(group)):
             if sum(call.kind != "view" for call in stretch) >= SHORTEST_RUN:
-                yield _finding(run, phase, stretch)
+                yield _finding(run, phase, stretch, gap)
 
 
 def _stretches(calls: Sequence[Call]) -> Iterator[list[Call]]:
@@ -51,23 +53,25 @@ def _is_small(call: Call) -> bool:
     return call.seconds <= LONGEST_SECONDS and call.ideal_seconds <= WORK_SHARE * call.seconds
 
 
-def _finding(run: Run, phase: str, calls: Sequence[Call]) -> Finding:
+def _finding(run: Run, phase: str, calls: Sequence[Call], gap: float) -> Finding:
     seconds = sum(call.seconds for call in calls)
     work = sum(call.ideal_seconds for call in calls)
-    fusable = sum(call.seconds - call.ideal_seconds for call in calls if call.fusable)
-    everything = seconds - work
+    fusable = sum(call.seconds - call.ideal_seconds + gap for call in calls if call.fusable)
+    between = gap * len(calls)
+    everything = seconds - work + between
     first = calls[0].op
     share = seconds / max(run.step_seconds.median, 1e-12)
     return Finding(
         id=f"{RULE}:{first.index}",
         rule=RULE,
-        title=f"{len(calls):,} small ops one after the other in {phase}: {_percent(everything, seconds)} of their time "
-        "is dispatch, not work",
+        title=f"{len(calls):,} small ops one after the other in {phase}: "
+        f"{_percent(seconds - work, seconds)} of their time is dispatch, not work",
         evidence={
             "ops": len(calls),
             "fusable_ops": sum(call.fusable for call in calls),
             "phase": phase,
             "self_seconds": seconds,
+            "between_ops_seconds": between,
             "roofline_seconds": work,
             "mean_seconds_per_op": seconds / len(calls),
             "share_of_step": min(share, 1.0),
@@ -82,7 +86,8 @@ def _finding(run: Run, phase: str, calls: Sequence[Call]) -> Finding:
             mid=0.8 * fusable,
             high=everything,
             unit="s",
-            basis="measured self times less roofline times: low and mid for ops that fuse, high for all of the run",
+            basis="measured self times, and the Python between the ops, less roofline times: low and mid for ops that "
+            "fuse, high for all of them",
         ),
         optimizer="" if run.training else "fusion",
     )

@@ -56,6 +56,13 @@ def large(count: int) -> list[Call]:
 FREE = [dataclasses.replace(call, reads=()) for call in SMALL]
 
 
+def test_the_python_between_ops_counts_as_waste():
+    (finding,) = dispatch_bound.find(make_run(SMALL, step_seconds=33e-6 + 11e-6))
+    assert finding.evidence["between_ops_seconds"] == pytest.approx(11e-6)
+    waste = 33e-6 + 11e-6 - 11 * 2 * 4 * 128 / BYTES_PER_SECOND
+    assert finding.estimate.high == pytest.approx(waste)
+
+
 def test_few_large_ops_between_small_ones_do_not_end_a_stretch():
     (finding,) = dispatch_bound.find(make_run([*FREE[:5], *large(4), *FREE[:5]]))
     assert finding.evidence["ops"] == 10
