@@ -38,7 +38,7 @@ class Sampling:
     """
 
     blocks: int = 6
-    most_blocks: int = 15
+    most_blocks: int = 30
     confirmations: int = 3
     confirm_blocks: int = 3
     block_seconds: float = 0.5

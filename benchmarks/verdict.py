@@ -55,14 +55,26 @@ def series(equal: int, planted: int, progress: Progress) -> Outcome:
     """Return the outcome of so many experiments with a planted slow-down, and so many on equal code."""
     share = 1.5 * planted / (equal + 1.5 * planted)
     first, second = part(progress, 0.0, share), part(progress, share, 1.0)
-    planteds = [planted_trial(position, first, planted) for position in range(planted)]
-    equals = [equal_trial(position, second, equal) for position in range(equal)]
+    planteds = _until_interrupted(lambda position: planted_trial(position, first, planted), planted)
+    equals = _until_interrupted(lambda position: equal_trial(position, second, equal), equal)
     rows = (
         _row(EQUAL, equals, lambda word: word not in ("faster", "slower")),
         _row(PLANTED, planteds, lambda word: word == "slower"),
     )
     details = {EQUAL.case: _details(equals), PLANTED.case: _details(planteds)}
     return Outcome(rows, details=details)
+
+
+def _until_interrupted(trial: Callable[[int], Trial], count: int) -> list[Trial]:
+    """Return `count` trials; Ctrl-C ends the series with those that it has, whose number the details hold."""
+    trials: list[Trial] = []
+    try:
+        for position in range(count):
+            trials.append(trial(position))
+    except KeyboardInterrupt:
+        if not trials:
+            raise
+    return trials
 
 
 def equal_trial(position: int, progress: Progress, count: int) -> Trial:
