@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analyzer.schedule import DEFAULT_SAMPLING
 from analyzer.verdict import Blocks, is_settled, judge_time
 
 
@@ -50,15 +51,17 @@ MOODY = Machine(build=0.01, noise=0.01, bursts=0.1, drift=0.003, stuck=0.25)
 
 def word_on(machine: Machine, draw: np.random.Generator, slowdown: float = 1.0) -> str:
     """Return the verdict on time of a whole experiment, sampled as run_trial samples it."""
-    whole = machine.sitting(draw, 15, slowdown)
-    taken = next(count for count in range(6, 16) if count == 15 or is_settled(first(whole, count)))
+    sampling = DEFAULT_SAMPLING
+    whole = machine.sitting(draw, sampling.most_blocks, slowdown)
+    looks = range(sampling.blocks, sampling.most_blocks + 1)
+    taken = next(count for count in looks if count == sampling.most_blocks or is_settled(first(whole, count)))
     found = first(whole, taken)
-    for _ in range(3):
+    for _ in range(sampling.confirmations):
         if judge_time(found).word == "inconclusive":
             break
-        sitting = machine.sitting(draw, 6, slowdown)
-        shown = judge_time(found + first(sitting, 3)).word != "inconclusive"
-        found += first(sitting, 3) if shown else sitting
+        sitting = machine.sitting(draw, 2 * sampling.confirm_blocks, slowdown)
+        half = first(sitting, sampling.confirm_blocks)
+        found += half if judge_time(found + half).word != "inconclusive" else sitting
     return judge_time(found).word
 
 
