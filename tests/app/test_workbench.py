@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-import torch
 
 from analyzer.errors import HotbenchError
 from analyzer.experiment import experiment_id
@@ -27,10 +26,8 @@ def fake(monkeypatch, stored, *, experiment=None, refusals=()):
     _, run, candidate, _ = stored
     made = make_candidate(run.id, run.workload, candidate.applied, ("another",))
     made = dataclasses.replace(made, id="candidate-00000000beef")
-    threads = []
 
     def apply_plans(_run, _names, _settings, _progress):
-        threads.append(torch.get_num_threads())
         return Outcome(Proposal(report_diagnosis(run), (), ()), None if refusals else made, None, refusals)
 
     def prove(_run, _candidate, folder, _max_error, _progress):
@@ -41,36 +38,34 @@ def fake(monkeypatch, stored, *, experiment=None, refusals=()):
 
     monkeypatch.setattr(pipeline, "apply_plans", apply_plans)
     monkeypatch.setattr(pipeline, "prove", prove)
-    return made, threads
+    return made
 
 
 def test_an_optimized_run_gets_a_candidate_and_an_experiment(monkeypatch, stored, store):
-    made, threads = fake(monkeypatch, stored)
+    made = fake(monkeypatch, stored)
     experiment = report_experiment(stored[1], made)
     experiment = dataclasses.replace(experiment, id=experiment_id(experiment))
     fake(monkeypatch, stored, experiment=experiment)
-    before = torch.get_num_threads()
     outcome = workbench.optimize(store, stored[1].id, ["fusion"], {})
     assert outcome.experiment == experiment and outcome.kept
     proof = workbench.read_proof(store, experiment.id)
     assert (proof.candidate.id, proof.run.id, proof.experiment) == (made.id, stored[1].id, experiment)
-    assert torch.get_num_threads() == before and threads in ([], [stored[1].threads])
 
 
 @pytest.mark.parametrize("error", [HotbenchError("the variant died"), KeyboardInterrupt()])
 def test_a_candidate_that_was_never_measured_is_not_kept(monkeypatch, stored, store, error):
-    made, _ = fake(monkeypatch, stored, experiment=error)
+    made = fake(monkeypatch, stored, experiment=error)
     before = store.entries()
     with pytest.raises(type(error)):
         workbench.optimize(store, stored[1].id, ["fusion"], {})
     assert store.entries() == before and made.id not in {entry.id for entry in store.entries()}
 
 
-def test_optimizers_run_with_the_threads_of_the_run(monkeypatch, stored, store):
-    _, threads = fake(monkeypatch, stored, refusals=(Refusal("fusion", "nothing to do"),))
+def test_refusals_of_all_leave_the_store_as_it_was(monkeypatch, stored, store):
+    fake(monkeypatch, stored, refusals=(Refusal("fusion", "nothing to do"),))
     before = store.entries()
     outcome = workbench.optimize(store, stored[1].id, ["fusion"], {})
-    assert threads == [stored[1].threads] and outcome.refusals[0].reason == "nothing to do"
+    assert outcome.refusals[0].reason == "nothing to do"
     assert store.entries() == before
 
 

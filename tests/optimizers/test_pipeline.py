@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
+import torch
 
 from analyzer.errors import HotbenchError
 from analyzer.measurement import Estimate
@@ -115,3 +116,18 @@ def test_unknown_names_and_none_at_all_are_one_line(monkeypatch, run):
         propose(run, ["magic"], {})
     with pytest.raises(HotbenchError, match="no optimizer named"):
         propose(run, [], {})
+
+
+def test_optimizers_run_with_the_threads_of_the_run(monkeypatch, run):
+    seen = []
+
+    class Watching(Note):
+        def apply(self, workload, plan, progress=None):
+            seen.append(torch.get_num_threads())
+            return super().apply(workload, plan, progress)
+
+    install(monkeypatch, Watching("fusion"))
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        apply_plans(dataclasses.replace(run, threads=threads), ["fusion"], {})
+    assert seen == [1, 2] and torch.get_num_threads() == before
