@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,19 +146,25 @@ def optimize_summary(outcome: Outcome) -> dict[str, Any]:
         "candidate": candidate.id,
         "experiment": experiment.id,
         "predicted": {"low": estimate.low, "mid": estimate.mid, "high": estimate.high, "unit": estimate.unit},
-        "speedup": {name: getattr(experiment.speedup, name) for name in ("median", "low", "high")},
-        "memory_ratio": experiment.memory_ratio,
-        "size_ratio": experiment.size_ratio,
+        "speedup": {name: _finite(getattr(experiment.speedup, name)) for name in ("median", "low", "high")},
+        "memory_ratio": _finite(experiment.memory_ratio),
+        "size_ratio": _finite(experiment.size_ratio),
         "verdict": experiment.verdict,
         "verdicts": experiment.verdicts,
         "reason": experiment.reason,
         "accuracy": {
-            name: getattr(accuracy, name)
-            for name in ("max_abs", "max_rel", "cosine", "agreement", "metric_before", "metric_after")
+            **{name: _finite(getattr(accuracy, name)) for name in ("max_abs", "max_rel", "cosine", "agreement")},
+            "metric_before": accuracy.metric_before,
+            "metric_after": accuracy.metric_after,
         },
         "kept": outcome.kept,
         "refusals": [{"optimizer": refusal.optimizer, "reason": refusal.reason} for refusal in outcome.refusals],
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """Return `value`, or None where nothing was measured: JSON has no NaN and no infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _requested(names: Sequence[str], settings: Mapping[str, str]) -> list[tuple[Optimizer, Options]]:
