@@ -22,22 +22,23 @@ def choose(entries: Sequence[Entry], text: str, kinds: tuple[str, ...], label: s
         return candidates[0]
     exact = [entry for entry in entries if entry.id == text]
     if exact and exact[0] not in candidates:
-        raise StoreError(f"{text} is of kind {exact[0].kind}, not {wanted}; {_known(candidates, label)}")
+        raise StoreError(f"{text} is of kind {exact[0].kind}, not {wanted}; {_known(candidates, wanted, label)}")
     found = exact or [entry for entry in candidates if text and _begins(entry.id, text)]
     if len(found) == 1:
         return found[0]
     if found:
         raise StoreError(f"{text!r} is the beginning of {len(found)} ids: {_listed(found)}; write more of it")
-    raise StoreError(f"no {wanted} {text!r}; {_known(candidates, label)}")
+    raise StoreError(f"no {wanted} {text!r}; {_known(candidates, wanted, label)}")
 
 
 def _begins(id: str, text: str) -> bool:
     return id.startswith(text) or id.rpartition("-")[2].startswith(text)
 
 
-def _known(entries: Sequence[Entry], label: str) -> str:
+def _known(entries: Sequence[Entry], wanted: str, label: str) -> str:
     if not entries:
-        return f"the store {label} holds none yet: make one with `hotbench profile FILE.py:FUNCTION`"
+        maker = "optimize RUN --with fusion" if wanted == "experiment" else "profile FILE.py:FUNCTION"
+        return f"the store {label} holds none yet: make one with `hotbench {maker}`"
     return f"the store holds {_listed(entries)}"
 
 

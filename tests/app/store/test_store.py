@@ -48,6 +48,8 @@ def test_an_unknown_id_says_which_ones_exist(store):
 def test_an_empty_store_says_how_to_fill_it(store):
     with pytest.raises(StoreError, match="holds none yet: make one with `hotbench profile"):
         store.find("latest")
+    with pytest.raises(StoreError, match="make one with `hotbench optimize"):
+        store.find("latest", ("experiment",))
 
 
 def test_an_ambiguous_beginning_lists_what_it_may_mean(store):
