@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from app.store.errors import StoreError
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 HEAD = REVISIONS[-1]
 _SCRIPTS = Path(__file__).parent / "migrations"
 

@@ -43,6 +43,11 @@ class Store:
         """Return whether values can be saved."""
         return self._database.writable
 
+    @property
+    def database(self) -> Database:
+        """Return the database, for the tables that hold no entries: jobs, workers, users, reviews."""
+        return self._database
+
     def staging(self) -> AbstractContextManager[Path]:
         """Return a context with an empty folder to save into; `adopt` takes it from there."""
         self._check_writable()
@@ -101,10 +106,12 @@ class Store:
 
     def get(self, id: str) -> Entry:
         """Return the entry with exactly that id. Raises StoreError if there is none."""
-        for entry in self.entries():
-            if entry.id == id:
-                return entry
-        raise StoreError(f"no entry {id!r} in the store {self.label}")
+        with self._database.reading() as connection:
+            row = connection.execute(select(tables.entries).where(tables.entries.c.id == id)).mappings().first()
+            labels = connection.execute(select(tables.tags.c.tag).where(tables.tags.c.entry == id)).scalars().all()
+        if row is None:
+            raise StoreError(f"no entry {id!r} in the store {self.label}")
+        return Entry(**dict(row), tags=tuple(sorted(labels)))
 
     def find(self, text: str, kinds: Iterable[str] = ()) -> Entry:
         """Return the entry of one of `kinds` that `text` names: an id, a unique beginning of one, or "latest".

@@ -53,7 +53,7 @@ def test_a_newer_database_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(tmp_path / "hotbench.sqlite") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0999'")
     with (
-        pytest.raises(StoreError, match=r"has form 0999, written by a newer Hotbench; .* knows up to 0002: upgrade"),
+        pytest.raises(StoreError, match=r"has form 0999, written by a newer Hotbench; .* knows up to 0003: upgrade"),
         open_store(str(tmp_path)),
     ):
         pass

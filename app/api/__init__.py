@@ -1,0 +1,1 @@
+"""Routes that are no page: events, downloads, and the workers' protocol."""

@@ -1,0 +1,1 @@
+"""What every request passes through: where things are, who asks, and what is refused."""
