@@ -12,13 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from analyzer.errors import WorkloadError
 
 PEAK_SECONDS = 0.15
 MATRIX = 1024
 COPIED_BYTES = 1 << 26
+
+# torch is imported where something is measured: a saved run is read without it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,16 @@ def describe_device(kind: str) -> Device:
         return _describe_cuda(kind)
     if kind != "cpu":
         raise WorkloadError(f"device {kind!r} is not supported; use cpu or cuda")
+    import torch
+
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     flops, bandwidth = measure_peaks("cpu", torch.get_num_threads())
     return Device("cpu", processor_name(), memory, usable_cores(), flops, bandwidth)
 
 
 def _describe_cuda(kind: str) -> Device:
+    import torch
+
     if not torch.cuda.is_available():
         raise WorkloadError(f"device {kind!r}: torch sees no CUDA device here; use cpu")
     index = torch.device(kind).index or 0
@@ -91,6 +95,8 @@ def measure_peaks(device: str, threads: int) -> tuple[Peak, Peak]:
 
     threads: part of the key only; the caller has set them.
     """
+    import torch
+
     wait = (lambda: torch.cuda.synchronize(device)) if device.startswith("cuda") else (lambda: None)
     setting = f", {threads} thread(s)" if threads else ""
     with torch.no_grad():
@@ -123,6 +129,8 @@ def _quickest(work: Callable[[], object], wait: Callable[[], None]) -> float:
 
 def describe_environment() -> Environment:
     """Return the versions and processor features of this process."""
+    import torch
+
     return Environment(
         python=platform.python_version(),
         torch=str(torch.__version__),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer import device
-from analyzer.accuracy import Accuracy
+from analyzer.closeness import Accuracy
 from analyzer.device import Environment
 from analyzer.errors import RecordError
 from analyzer.identity import content_id

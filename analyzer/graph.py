@@ -135,6 +135,14 @@ class Graph:
                 lists[op.parent].append(op.index)
         return tuple(tuple(row) for row in lists)
 
+    @cached_property
+    def readers(self) -> dict[int, tuple[int, ...]]:
+        """Return the ops that read each tensor, by its index; a tensor that none reads is left out."""
+        found: dict[int, list[int]] = {}
+        for edge in self.edges:
+            found.setdefault(edge.tensor, []).append(edge.target)
+        return {tensor: tuple(ops) for tensor, ops in found.items()}
+
     def leaves(self) -> Iterator[Op]:
         """Yield the ops that call no other op."""
         return (op for op in self.ops if not self.children[op.index])

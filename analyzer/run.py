@@ -17,7 +17,7 @@ from analyzer.errors import RecordError
 from analyzer.graph import Graph
 from analyzer.measurement import Measurement
 from analyzer.record import from_plain, read_folder, to_plain, write_folder
-from analyzer.workload import WorkloadReference
+from analyzer.reference import WorkloadReference
 
 FORMAT_VERSION = 1
 KIND = "run"

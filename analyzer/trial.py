@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyzer.accuracy import Accuracy, compare_outputs
+from analyzer.closeness import Accuracy
 from analyzer.errors import HotbenchError
 from analyzer.launch import Launch
 from analyzer.progress import Progress, part
@@ -67,7 +67,7 @@ def run_trial(
         progress("comparing outputs", 0.1)
         accuracy, own = _compare(sitting, sampling.seeds, max_error)
         peaks = [int(side.variant.ask("peak")["peak_bytes"]) for side in (sitting.before, sitting.after)]
-        size_ratio = sitting.after.built["state_bytes"] / max(sitting.before.built["state_bytes"], 1)
+        size_ratio = ratio_of_sizes(sitting.before.built["state_bytes"], sitting.after.built["state_bytes"])
         sitting.build()
         found, clocks = _measure(sitting, sampling, part(progress, 0.2, 0.6))
         dear = sitting.build_is_dear
@@ -92,8 +92,16 @@ def _check_training(sitting: Sitting, training: bool) -> None:
         raise HotbenchError(f"the baseline {kind}, unlike the run that it is said to be; profile it again")
 
 
+def ratio_of_sizes(before_bytes: int, after_bytes: int) -> float:
+    """Return after over before; 1 where neither holds anything: nothing became smaller."""
+    return 1.0 if before_bytes == after_bytes else after_bytes / max(before_bytes, 1)
+
+
 def _compare(sitting: Sitting, seeds: Sequence[int], max_error: float | None) -> tuple[Accuracy, Accuracy]:
     """Return the candidate's accuracy, and the baseline's against itself."""
+    # Here, as it loads torch: an experiment is read without it.
+    from analyzer.accuracy import compare_outputs
+
     with tempfile.TemporaryDirectory(prefix="hotbench-") as folder:
         paths = [Path(folder) / name for name in ("before", "after", "again", "nudged")]
         replies = [

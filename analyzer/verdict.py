@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzer.accuracy import Accuracy
+from analyzer.closeness import Accuracy
 from analyzer.measurement import Measurement
 from analyzer.statistics import Floats, blocked_ratio, log_ratios
 

@@ -1,20 +1,26 @@
-"""What the timing pass costs: CPU time of a step under it, against the same step under no profiler and under all flags.
+"""What the timing pass costs: CPU time of a step under it, against the same step under nothing and torch's profiler.
 
 Ratios are peer / ours: 0.95 against `unprofiled` means that a step takes 5 % more CPU time while ops are being timed.
+Where ops are many and small, a step of the timing pass records a half of them; the second metric is that of steps all
+of whose ops are recorded.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch.profiler import profile
 
+from analyzer.capture.blocks import BlockPlan, StepRecorder, plain_block, waiter, warm_up
+from analyzer.capture.oprecorder import op_recorder
+from analyzer.capture.profilerrecorder import ProfilerRecorder, activities
 from analyzer.capture.quiet import quiet_profiler
-from analyzer.capture.timingpass import BlockPlan, activities, plain_block, profiled_block, waiter, warm_up
+from analyzer.capture.recorderchoice import why_not_ours
 from analyzer.errors import WorkloadError
 from analyzer.progress import Progress, part
 from analyzer.workload import Stepper, load_workload
@@ -33,15 +39,18 @@ CASES = (
 )
 QUICK = ("lstm.py:workload", "transformer.py:encoder", "cnn.py:workload")
 METRIC = "cpu-seconds-per-step"
+WHOLE_METRIC = "cpu-seconds-per-wholly-recorded-step"
 UNPROFILED = "unprofiled"
+BARE = "torch-profiler-bare"
 ALL_FLAGS = "torch-profiler-all-flags"
+ROWS = ((UNPROFILED, METRIC), (BARE, METRIC), (ALL_FLAGS, METRIC), (UNPROFILED, WHOLE_METRIC))
 THREADS = 1
 BLOCK_SECONDS = 0.05
 ROUNDS, QUICK_ROUNDS = 31, 9
 
 
 def measure(settings: Settings) -> Outcome:
-    """Return a row for each example and peer."""
+    """Return the rows of each example."""
     cases = QUICK if settings.quick else CASES
     rounds = QUICK_ROUNDS if settings.quick else ROUNDS
     torch.set_num_threads(THREADS)
@@ -57,23 +66,46 @@ def measure(settings: Settings) -> Outcome:
 
 
 def measure_case(case: str, rounds: int, progress: Progress) -> list[Row]:
-    """Return both rows of one example; the three kinds of step are run in turns."""
+    """Return the rows of one example; the kinds of step are run in turns."""
     workload, _ = load_workload(str(EXAMPLES / case))
     stepper = Stepper(workload)
     device = workload.device or "cpu"
-    plan = BlockPlan(rounds, max(round(BLOCK_SECONDS / warm_up(stepper, device)), 1), lead_in=True)
+    plan = BlockPlan(rounds, max(round(BLOCK_SECONDS / warm_up(stepper, device)), 2), lead_in=True)
+    with quiet_profiler(), recorders(device) as (ours, whole):
+        for recorder in (ours, whole):
+            recorder.prepare(stepper, plan)
+        samples = interleave(
+            kinds_of_step(stepper, device, plan, ours, whole),
+            rounds,
+            progress=lambda stage, fraction: progress(case, fraction),
+        )
+    mine = {METRIC: samples["ours"], WHOLE_METRIC: samples["whole"]}
+    return [row_of_samples(Promise(case, peer, metric), THREADS, mine[metric], samples[peer]) for peer, metric in ROWS]
+
+
+@contextmanager
+def recorders(device: str) -> Iterator[tuple[StepRecorder, StepRecorder]]:
+    """Yield the timing pass's recorder and the same without halves; where ours can't be used torch's profiler twice."""
+    if device.startswith("cuda") or why_not_ours():
+        yield ProfilerRecorder(device), ProfilerRecorder(device)
+        return
+    with op_recorder() as ours:
+        yield ours, ours.wholly()
+
+
+def kinds_of_step(
+    stepper: Stepper, device: str, plan: BlockPlan, ours: StepRecorder, whole: StepRecorder
+) -> dict[str, Callable[[], float]]:
+    """Return for each kind a function that runs a block of such steps and returns the CPU seconds of one."""
     wait = waiter(device)
-    kinds: dict[str, Callable[[], float]] = {
-        "ours": lambda: profiled_block(stepper, wait, plan, device)[0] / plan.steps,
+    bare = ProfilerRecorder(device)
+    return {
+        "ours": lambda: ours.block(stepper, plan).cpu_seconds / plan.steps,
+        "whole": lambda: whole.block(stepper, plan).cpu_seconds / plan.steps,
         UNPROFILED: lambda: plain_block(stepper, wait, plan, []) / plan.steps,
+        BARE: lambda: bare.block(stepper, plan).cpu_seconds / plan.steps,
         ALL_FLAGS: lambda: all_flags_block(stepper, wait, plan, device) / plan.steps,
     }
-    with quiet_profiler():
-        samples = interleave(kinds, rounds, progress=lambda stage, fraction: progress(case, fraction))
-    return [
-        row_of_samples(Promise(case, peer, METRIC), THREADS, samples["ours"], samples[peer])
-        for peer in (UNPROFILED, ALL_FLAGS)
-    ]
 
 
 def all_flags_block(stepper: Stepper, wait: Callable[[], None], plan: BlockPlan, device: str) -> float:
@@ -92,7 +124,7 @@ def all_flags_block(stepper: Stepper, wait: Callable[[], None], plan: BlockPlan,
 
 BENCHMARK = Benchmark(
     "capture",
-    tuple(Promise(case, peer, METRIC) for case in CASES for peer in (UNPROFILED, ALL_FLAGS)),
+    tuple(Promise(case, peer, metric) for case in CASES for peer, metric in ROWS),
     measure,
 )
 

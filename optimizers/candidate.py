@@ -64,12 +64,12 @@ def save_candidate(candidate: Candidate, folder: Path) -> None:
 
 def load_candidate(folder: Path) -> Candidate:
     """Return the candidate saved in `folder`. Raises RecordError where it is missing, changed or too new."""
-    read_folder(folder, KIND)
+    manifest = read_folder(folder, KIND)
     saved = from_plain(_SavedCandidate, load_json(folder / "candidate.json"))
     if saved.format_version > FORMAT_VERSION:
         raise RecordError(f"candidate {saved.id} has format {saved.format_version}, newer than this version: upgrade")
     applied = tuple(
-        Applied(item.plan, item.decisions, _read_blobs(folder, position, item.blobs))
+        Applied(item.plan, item.decisions, _read_blobs(folder, position, item.blobs, manifest.files))
         for position, item in enumerate(saved.applied)
     )
     return Candidate(saved.id, saved.parent, saved.reference, applied, saved.notes, saved.format_version)
@@ -95,5 +95,9 @@ def _blob_path(position: int, name: str) -> str:
     return f"blobs/{position}/{name}"
 
 
-def _read_blobs(folder: Path, position: int, names: tuple[str, ...]) -> dict[str, bytes]:
+def _read_blobs(folder: Path, position: int, names: tuple[str, ...], files: Mapping[str, str]) -> dict[str, bytes]:
+    # Only what the manifest vouches for: another name could lead out of the folder.
+    strange = next((name for name in names if _blob_path(position, name) not in files), None)
+    if strange is not None:
+        raise RecordError(f"the candidate in {folder} names a file that its manifest does not: {strange!r}")
     return {name: (folder / _blob_path(position, name)).read_bytes() for name in names}

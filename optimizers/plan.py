@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from analyzer.diagnosis.finding import Diagnosis
 from analyzer.measurement import Estimate
 from analyzer.progress import Progress, silent
+from analyzer.reference import WorkloadReference
 from analyzer.run import Run
-from analyzer.workload import Workload, WorkloadReference
+
+if TYPE_CHECKING:
+    from analyzer.workload import Workload
 
 FORMAT_VERSION = 1
 

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from analyzer.capture.timingpass import StepOps
+from analyzer.capture.stepops import StepOps
 from analyzer.measurement import Measurement
 
 

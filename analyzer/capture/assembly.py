@@ -12,8 +12,8 @@ from analyzer.capture.dataflow import Dataflow, build_dataflow
 from analyzer.capture.devicework import DeviceStep, DeviceWork, join_device_work
 from analyzer.capture.graphpass import GraphPass, KnownStorage
 from analyzer.capture.recording import OpEvent
+from analyzer.capture.stepops import StepOps, step_ops, thread_major
 from analyzer.capture.storages import Storage, StorageTable
-from analyzer.capture.timingpass import StepOps, step_ops, thread_major
 from analyzer.graph import Graph, Op, Tensor
 from analyzer.measurement import Measurement
 from analyzer.memory import Block, categorise_storages, profile_memory

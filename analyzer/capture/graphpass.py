@@ -15,11 +15,12 @@ from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ExecutionTraceObserver, profile
 from torch.utils import _pytree as pytree
 
+from analyzer.capture.blocks import waiter
 from analyzer.capture.collector import without_collector
 from analyzer.capture.executiontrace import TraceNode, read_execution_trace
 from analyzer.capture.lines import LineMarks
+from analyzer.capture.profilerrecorder import activities
 from analyzer.capture.recording import STEP_MARKER, OpEvent, Recording, nest, read_recording
-from analyzer.capture.timingpass import activities, waiter
 from analyzer.errors import HotbenchError
 from analyzer.workload import Stepper, Workload
 

@@ -11,20 +11,14 @@ from pathlib import Path
 import torch
 
 from analyzer.capture.assembly import assemble
+from analyzer.capture.blocks import LEAST_STEPS, plan_blocks, warm_up
 from analyzer.capture.collector import without_collector
 from analyzer.capture.devicesamples import Reader, Sampler, nvml_reader
 from analyzer.capture.devicework import DeviceStep, read_device_steps
 from analyzer.capture.graphpass import GraphPass, run_graph_pass
+from analyzer.capture.profilerrecorder import profile_device_steps
 from analyzer.capture.quiet import quiet_profiler
-from analyzer.capture.timingpass import (
-    LEAST_STEPS,
-    TimingPass,
-    plan_blocks,
-    profile_device_steps,
-    run_timing_pass,
-    summarise_steps,
-    warm_up,
-)
+from analyzer.capture.timingpass import TimingPass, run_timing_pass, summarise_steps
 from analyzer.device import describe_device, describe_environment
 from analyzer.errors import WorkloadError
 from analyzer.progress import Progress, part, silent
@@ -45,7 +39,7 @@ def capture(
 ) -> Run:
     """Return what was measured and recorded of `workload`, which is stepped, so trained, meanwhile.
 
-    steps: steps under the profiler, and as many under none; None takes about a second of each, at least 5.
+    steps: steps whose ops are recorded, and as many under nothing; None takes about a second of each, at least 5.
     threads: intra-op threads meanwhile; None keeps the setting.
     Raises WorkloadError where the workload's step or inputs do.
     """
@@ -133,11 +127,15 @@ def _notes(passes: Passes, device: str) -> list[str]:
     notes, timing = [], passes.timing
     if len(timing.steps) < LEAST_STEPS:
         notes.append(f"ops were timed over {len(timing.steps)} step(s) only; {LEAST_STEPS} or more give quartiles")
+    if any(None in step.self_nanoseconds for step in timing.steps):
+        notes.append("ops are many and small: each step of the timing pass recorded about half of them, in turns")
     if timing.overhead.median > MOST_OVERHEAD:
         notes.append(
-            f"under the profiler a step took {timing.overhead.median:.2f} times its CPU time: "
+            f"while its ops were recorded a step took {timing.overhead.median:.2f} times its CPU time: "
             "the recording of each op is part of its caller's self time, and weighs where ops are small"
         )
+    if timing.not_ours:
+        notes.append(f"ops were timed by torch's profiler, which costs more than our recorder: {timing.not_ours}")
     if device.startswith("cuda") and not passes.samples:
         notes.append("no readings of the device: the driver's library (NVML) is not to be had")
     return notes

@@ -80,13 +80,13 @@ def stretches(graph: Graph) -> list[Stretch]:
 def find_targets(run: Run) -> tuple[tuple[Target, ...], Estimate]:
     """Return the targets, the one that saves most first, and the predicted speedup of the step."""
     graph = run.graph
-    gap = _python_seconds(run)
+    gap, scale = _python_seconds(run), _profiler_scale(run)
     grouped: dict[tuple[str, ...], list[Stretch]] = {}
     for stretch in stretches(graph):
         grouped.setdefault(stretch.signature, []).append(stretch)
     targets = []
     for signature, alike in grouped.items():
-        saved = sum(_saved_seconds(run, stretch, gap) for stretch in alike)
+        saved = sum(_saved_seconds(run, stretch, gap, scale) for stretch in alike)
         ops = tuple(op.index for stretch in alike for op in stretch.ops)
         if saved <= 0.0:
             targets.append(
@@ -162,8 +162,7 @@ def _python_seconds(run: Run) -> float:
     return max(run.step_seconds.median - inside, 0.0) / count if count else 0.0
 
 
-def _saved_seconds(run: Run, stretch: Stretch, gap: float) -> float:
-    scale = _profiler_scale(run)
+def _saved_seconds(run: Run, stretch: Stretch, gap: float, scale: float) -> float:
     now = sum(scale * _seconds(run.graph, op) + gap for op in stretch.ops)
     return now - KERNEL_CALL_SECONDS - _bytes_moved(run.graph, stretch) / _bandwidth(run)
 
@@ -178,7 +177,7 @@ def _bytes_moved(graph: Graph, stretch: Stretch) -> int:
     made = {tensor for op in stretch.ops for tensor in op.outputs}
     read = {tensor for op in stretch.ops for tensor in op.inputs} - made
     inside = {op.index for op in stretch.ops}
-    leaving = {edge.tensor for edge in graph.edges if edge.tensor in made and edge.target not in inside}
+    leaving = {tensor for tensor in made if any(op not in inside for op in graph.readers.get(tensor, ()))}
     return sum(graph.tensors[tensor].nbytes for tensor in read | leaving)
 
 

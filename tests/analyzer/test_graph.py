@@ -55,3 +55,10 @@ def test_contradictions_are_found():
         broken(graph, tensors=(dataclasses.replace(graph.tensors[0], category="odd"), *graph.tensors[1:])).check()
     with pytest.raises(GraphError, match="strides"):
         broken(graph, tensors=(dataclasses.replace(graph.tensors[0], strides=()), *graph.tensors[1:])).check()
+
+
+def test_the_readers_of_each_tensor_are_the_targets_of_its_edges():
+    graph = make_run([Call("aten::mul", 1e-6), Call("aten::add", 1e-6, (0,)), Call("aten::sub", 1e-6, (0, 1))]).graph
+    written = [op.outputs[0] for op in graph.ops]
+    assert graph.readers == {written[0]: (1, 2), written[1]: (2,)}
+    assert Graph((), (), ()).readers == {}

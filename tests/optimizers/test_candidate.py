@@ -7,6 +7,7 @@ import torch
 
 from analyzer.errors import RecordError, WorkloadError
 from analyzer.measurement import Estimate
+from analyzer.record import write_folder
 from analyzer.workload import Stepper, load_workload
 from optimizers import registry
 from optimizers.candidate import (
@@ -107,6 +108,19 @@ def test_a_changed_blob_file_is_refused(tmp_path, reference):
     (tmp_path / "candidate" / "blobs" / "0" / "factor").write_bytes(b"4.0")
     with pytest.raises(RecordError, match="corrupt"):
         load_candidate(tmp_path / "candidate")
+
+
+def test_a_blob_name_that_leads_out_of_the_folder_is_refused(tmp_path, reference):
+    (tmp_path / "secret").write_bytes(b"not ours")
+    candidate = candidate_of(reference)
+    save_candidate(candidate, tmp_path / "candidate")
+    text = (tmp_path / "candidate" / "candidate.json").read_text()
+    changed = text.replace('"blobs": [\n', '"blobs": [ "../../../secret",\n', 1)
+    changed = changed if changed != text else text.replace('"blobs":["', '"blobs":["../../../secret","', 1)
+    assert changed != text
+    write_folder(tmp_path / "forged", {"candidate.json": changed.encode(), "blobs/0/factor": b"3.0"}, "candidate", "x")
+    with pytest.raises(RecordError, match="names a file that its manifest does not: '../../../secret'"):
+        load_candidate(tmp_path / "forged")
 
 
 def test_a_changed_source_is_refused(reference):

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.capture.alignment import join_times, match_positions
+from analyzer.capture.blocks import plan_blocks
 from analyzer.capture.quiet import NOISE, quiet_profiler
 from analyzer.capture.recording import OpEvent, nest, self_nanoseconds
-from analyzer.capture.timingpass import StepOps, plan_blocks, summarise_steps
+from analyzer.capture.stepops import StepOps
+from analyzer.capture.timingpass import summarise_steps
 
 NAMES = st.lists(st.sampled_from("abc"), max_size=14)
 
