@@ -19,11 +19,12 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-cuda.txt pyproject.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
 
-run: setup ## profile the bundled example and show its hot spots
-	$(BIN)/python -m app profile examples/lstm.py:workload --show
+run: setup ## serve the page on 127.0.0.1:8050; on the first start it profiles the bundled example
+	$(BIN)/python -m app serve --example
 
-test: setup ## every test: unit, simulator, SASS; GPU tests where there is a GPU
+test: setup ## every test: unit, simulator, SASS, browser; GPU tests where there is a GPU
 	$(BIN)/python -m tests.cuda.toolchain
+	$(BIN)/python -m tests.e2e.browser
 	$(BIN)/python -m pytest
 
 check: setup ## ruff, mypy --strict, the import rule
@@ -38,6 +39,7 @@ golden: setup ## rewrite the golden files; read the difference before you commit
 bench: setup ## every benchmark in full; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.verdict
+	$(BIN)/python -m benchmarks.workbench
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from analyzer.errors import HotbenchError
 from analyzer.progress import Progress
@@ -19,6 +21,7 @@ from app.fault import keep_traceback
 _KEPT_LINES = 200
 _GRACE_SECONDS = 3.0
 _TRACEBACK = "Traceback (most recent call last)"
+_LEASH = str(Path(__file__).with_name("leash.py"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,10 @@ def run_child(command: Sequence[str], progress: Progress, echo: Callable[[str], 
     """Run `command` to its end; its progress lines go to `progress`, all else that it prints to `echo`.
 
     A last line that begins with `error_prefix`, or a traceback, is kept for `check_finished` and not echoed.
-    The child and all that it started are ended when the caller is interrupted.
+    The child and all that it started are ended when the caller is interrupted; the child ends with a killed caller.
     """
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-I", "-S", _LEASH, str(os.getpid()), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -81,7 +84,7 @@ def check_finished(what: str, finished: Finished, error_prefix: str) -> None:
         return
     if finished.code < 0:
         number = -finished.code
-        raise HotbenchError(f"{what} was killed by {_signal_name(number)}; nothing was saved{_hint(number)}")
+        raise HotbenchError(f"{what} was killed by {signal_name(number)}; nothing was saved{signal_hint(number)}")
     for line in reversed(finished.lines):
         if line.startswith(error_prefix):
             raise HotbenchError(line.removeprefix(error_prefix))
@@ -125,14 +128,16 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the signal in words."""
     try:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
 
 
-def _hint(number: int) -> str:
+def signal_hint(number: int) -> str:
+    """Return what often lies behind a death by that signal, to be put after it; "" where nothing is known."""
     if number == signal.SIGKILL:
         return "; on Linux that is often the out-of-memory killer: try a smaller batch"
     if number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE):

@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say("interrupted; nothing half-done was kept", INTERRUPTED)
     except _Terminated:
         return _say("terminated; nothing half-done was kept", TERMINATED)
+    except ModuleNotFoundError as error:
+        return _say(_missing(error), FAILED)
     except BrokenPipeError:
         # The reader of our pipe has gone. Its descriptor is replaced so that the interpreter's own flush is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,6 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say(text: str, code: int) -> int:
     print(f"hotbench: {printable(text)}", file=sys.stderr, flush=True)
     return code
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """Return what to install: a worker's machine has the core packages alone."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("analyzer", "kernels", "optimizers", "app", ""):
+        return _unexpected(error)
+    return f"error: this command needs the package {package!r}; install it with: pip install 'hotbench[app]'"
 
 
 def _unexpected(error: Exception) -> str:

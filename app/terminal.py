@@ -10,15 +10,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from analyzer import progress as reporting
 from analyzer.record import to_plain
 from app.units import printable
+
+# Rich is imported where it is used: a worker's machine has the core packages alone, and lists its commands too.
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress
 
 WIDTH = 110
 """Columns where output goes into a file or a pipe."""
@@ -47,6 +49,8 @@ class Terminal:
 
     def show(self, *people: RenderableType) -> None:
         """Print for people; nothing with --json."""
+        from rich.text import Text
+
         if not self.as_json:
             for item in people:
                 # A Text is left to the terminal to wrap: a command to copy must not be cut.
@@ -68,6 +72,8 @@ class Terminal:
             yield _Lines(self)
 
     def _bar(self) -> Progress:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
         return Progress(
             TextColumn("[bold]{task.description}", markup=True),
             BarColumn(bar_width=None),
@@ -111,4 +117,6 @@ def _cut(text: str) -> str:
 
 
 def _console(stream: Any) -> Console:
+    from rich.console import Console
+
     return Console(file=stream, width=None if stream.isatty() else WIDTH, soft_wrap=False)

@@ -65,13 +65,13 @@ def moment(created: str) -> str:
 
 
 def percent(share: float | None, places: int = 1) -> str:
-    """Return "38.1 %" for 0.381; a dash for None."""
-    return MISSING if share is None else f"{100 * share:.{places}f} %"
+    """Return "38.1 %" for 0.381; a dash for None and NaN."""
+    return MISSING if share is None or math.isnan(share) else f"{100 * share:.{places}f} %"
 
 
 def ratio(value: float | None) -> str:
-    """Return "2.31×"; a dash for None."""
-    return MISSING if value is None else f"{digits(value)}×"
+    """Return "2.31×"; a dash for None and NaN: nothing was measured."""
+    return MISSING if value is None or math.isnan(value) else f"{digits(value)}×"
 
 
 def quantity(value: float, unit: str) -> str:

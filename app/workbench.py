@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,14 @@ from analyzer.summary import show_summary
 from app.child import check_finished, run_child
 from app.reports import write_experiment_report, write_run_report
 from app.store import Entry, Store
+from app.workloads import check_local, is_local, place_name
 from optimizers.plan import Candidate
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from analyzer.comparison import Comparison
+    from app.reports.document import Document
     from optimizers.artifact import Artifact
     from optimizers.pipeline import Outcome
 
@@ -72,7 +77,7 @@ def profile(
         progress("save the run", 0.97)
         run = load_run(folder)
         store.adopt(
-            folder, "run", name=run.name, created=run.created, summary=_run_summary(run), parent=_parent(store, run)
+            folder, "run", name=run.name, created=run.created, summary=run_summary(run), parent=_parent(store, run)
         )
     progress("done", 1.0)
     return run
@@ -110,6 +115,7 @@ def optimize(
     from optimizers.candidate import save_candidate
     from optimizers.pipeline import Outcome, apply_plans, prove
 
+    check_local(store.find(text, ("run",)))
     run = read_run(store, text)
     outcome = apply_plans(run, names, settings, part(progress, 0.0, 0.4))
     if outcome.candidate is None:
@@ -156,6 +162,7 @@ def export(store: Store, text: str, folder: Path) -> dict[str, Any]:
     proof = read_proof(store, text)
     if proof.candidate is None:
         raise HotbenchError(f"{proof.experiment.id} compares two runs: it has no candidate to export")
+    check_local(store.get(proof.candidate.id))
     artifact = export_artifact(proof.candidate, proof.experiment, folder)
     if store.writable:
         store.save(
@@ -163,9 +170,43 @@ def export(store: Store, text: str, folder: Path) -> dict[str, Any]:
             lambda target: shutil.copytree(folder, target),
             name=f"{proof.run.name}: {folder.name}",
             parent=proof.experiment.id,
-            summary={"folder": str(folder.absolute()), "files": len(artifact.files)},
+            summary={"folder": str(folder.absolute()), **_artifact_facts(artifact)},
         )
     return artifact_summary(artifact, folder)
+
+
+def export_to_store(store: Store, text: str, progress: Progress = silent) -> Entry:
+    """Save the artifact of an experiment's candidate in the store alone, for the page to hand out; return its entry.
+
+    Raises HotbenchError as `export` does.
+    """
+    from optimizers.artifact import export_artifact
+
+    proof = read_proof(store, text)
+    if proof.candidate is None:
+        raise HotbenchError(f"{proof.experiment.id} compares two runs: it has no candidate to export")
+    check_local(store.get(proof.candidate.id))
+    progress("write the artifact and load it in a fresh process", 0.1)
+    with store.staging() as staging:
+        artifact = export_artifact(proof.candidate, proof.experiment, staging / "artifact")
+        progress("save the artifact", 0.9)
+        entry = store.adopt(
+            staging / "artifact",
+            "artifact",
+            name=f"{proof.run.name} + {', '.join(item.plan.optimizer for item in proof.candidate.applied)}",
+            parent=proof.experiment.id,
+            summary=_artifact_facts(artifact),
+        )
+    progress("done", 1.0)
+    return entry
+
+
+def _artifact_facts(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "files": len(artifact.files),
+        "loads_with": artifact.loads_with,
+        "max_abs_error_after_reload": artifact.max_abs_error_after_reload,
+    }
 
 
 def artifact_summary(artifact: Artifact, folder: Path) -> dict[str, Any]:
@@ -179,7 +220,7 @@ def compare(store: Store, before: str, after: str, progress: Progress = silent) 
     """Return how run `after` compares with run `before`; where both were measured anew, that experiment is saved."""
     from analyzer.comparison import compare_runs
 
-    first, second = read_run(store, before), read_run(store, after)
+    first, second = _run_to_repeat(store, before), _run_to_repeat(store, after)
     comparison = compare_runs(first, second, progress=progress)
     if comparison.experiment is not None:
         _save_experiment(store, comparison.experiment, f"{first.name} against {second.name}")
@@ -198,6 +239,59 @@ def report(store: Store, text: str, path: Path) -> Path:
     return path.absolute()
 
 
+def read_document(store: Store, text: str) -> tuple[Document, dict[str, go.Figure]]:
+    """Return the report of the run or experiment that `text` names as values, and its figures by name."""
+    from app.reports.experiment_document import experiment_document
+    from app.reports.run_document import run_document
+    from app.reports.write import proof_figures, run_figures
+
+    entry = store.find(text, ("run", "experiment"))
+    if entry.kind == "run":
+        run = load_run(store.folder(entry))
+        ops = show_summary(run, _REPORTED_OPS)["ops"]
+        return run_document(run, diagnose(run), ops), run_figures(run, ops)
+    proof = read_proof(store, entry.id)
+    document = experiment_document(proof.experiment, proof.candidate, proof.run)
+    return document, proof_figures(proof.experiment, proof.candidate)
+
+
+def publish(store: Store, text: str, user: str, title: str = "") -> Entry:
+    """Save the report of a run or experiment as it is now, for others to comment on; nobody can change it after."""
+    from app.reports.publish import KIND, About, checked_title, save_published
+
+    entry = store.find(text, ("run", "experiment"))
+    document, figures = read_document(store, entry.id)
+    artifact = latest_artifact(store, entry.id)
+    about = About(
+        title=checked_title(title, document.title),
+        value=entry.id,
+        published_by=user,
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        artifact=artifact.id if artifact else "",
+        artifact_digest=artifact.digest if artifact else "",
+    )
+    return store.save(
+        KIND,
+        lambda folder: save_published(folder, about, document, figures),
+        name=about.title,
+        parent=entry.id,
+        created=about.created,
+        summary={
+            "title": about.title,
+            "artifact": about.artifact,
+            "artifact_digest": about.artifact_digest,
+            "published_by": user,
+            "about": entry.kind,
+            "verdict": document.verdict,
+        },
+    )
+
+
+def latest_artifact(store: Store, experiment: str) -> Entry | None:
+    """Return the newest artifact that was exported of an experiment, None if there is none."""
+    return next((entry for entry in store.entries("artifact") if entry.parent == experiment), None)
+
+
 def _save_experiment(store: Store, experiment: Experiment, name: str) -> Entry:
     return store.save(
         "experiment",
@@ -205,18 +299,35 @@ def _save_experiment(store: Store, experiment: Experiment, name: str) -> Entry:
         name=name,
         parent=experiment.parent,
         created=experiment.created,
-        summary={"verdict": experiment.verdict, "speedup": experiment.speedup.median, "reason": experiment.reason},
+        summary=experiment_summary(experiment),
     )
 
 
-def _run_summary(run: Run) -> dict[str, object]:
+def experiment_summary(experiment: Experiment) -> dict[str, object]:
+    """Return what the store's entry says of an experiment, for lists."""
+    return {"verdict": experiment.verdict, "speedup": experiment.speedup.median, "reason": experiment.reason}
+
+
+def run_summary(run: Run) -> dict[str, object]:
+    """Return what the store's entry says of a run, for lists."""
     return {
         "device": run.device.kind,
+        "device_name": run.device.name,
         "training": run.training,
         "step_seconds": run.step_seconds.median,
         "peak_bytes": run.memory.peak_bytes,
         "ops": len(run.graph.ops),
     }
+
+
+def _run_to_repeat(store: Store, text: str) -> Run:
+    """Return a run that may be measured anew; one from a worker names no file of this machine, so that it cannot."""
+    entry = store.find(text, ("run",))
+    run = load_run(store.folder(entry))
+    if is_local(entry):
+        return run
+    elsewhere = Path(f"files of {place_name(entry)}", Path(run.workload.path).name)
+    return replace(run, workload=replace(run.workload, path=str(elsewhere)))
 
 
 def _parent(store: Store, run: Run) -> str | None:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from app.commands import compare, diagnose, doctor, export, optimize, profile, report, show
+from app.commands import (
+    compare,
+    diagnose,
+    doctor,
+    export,
+    optimize,
+    profile,
+    report,
+    serve,
+    show,
+    users,
+    worker,
+    workers,
+)
 
 
 class Command(Protocol):
@@ -21,4 +34,17 @@ class Command(Protocol):
         """Do it; return the exit code."""
 
 
-COMMANDS: tuple[Command, ...] = (profile, show, diagnose, optimize, compare, export, report, doctor)
+COMMANDS: tuple[Command, ...] = (
+    profile,
+    show,
+    diagnose,
+    optimize,
+    compare,
+    export,
+    report,
+    serve,
+    worker,
+    workers,
+    users,
+    doctor,
+)

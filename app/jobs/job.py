@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 LIVE: tuple[State, ...] = ("queued", "running")
+EventKind = Literal["state", "progress", "log", "value"]
 LOCAL = "local"
 """The place of a job that the server's own machine does."""
 
@@ -56,7 +57,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """One thing that happened to a job; ids rise over all jobs. kind: "state", "progress" or "log"."""
+    """One thing that happened to a job; ids rise over all jobs.
+
+    kind: "state" (text: the state), "progress" (text: the stage), "log" (text: one line), or
+          "value" (text: the id of a value that is about to be saved; it may never have been).
+    """
 
     id: int
     job: str
@@ -64,3 +69,12 @@ class JobEvent:
     created: str
     fraction: float | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a job tells of itself: where it is ("progress"), a "log" line, or a "value" that it is about to save."""
+
+    kind: EventKind
+    text: str
+    fraction: float | None = None

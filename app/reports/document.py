@@ -35,12 +35,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One entry of a list with a heading: a finding, a plan."""
+    """One entry of a list with a heading: a finding, a plan. `id` is the finding's, "" for what has none."""
 
     title: str
     facts: tuple[Fact, ...]
     text: str = ""
     tag: str = ""
+    id: str = ""
 
     @property
     def evidence(self) -> tuple[Fact, ...]:

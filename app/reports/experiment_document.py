@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from analyzer.experiment import Accuracy, Experiment
 from analyzer.measurement import Estimate, measure_quartiles
-from analyzer.run import Run
 from app.reports.decisions import decision_tables, decision_text
 from app.reports.document import MEASURED, PREDICTED, Document, Fact, Section, Table
 from app.reports.run_document import environment_section
 from app.reports.terms import choose_terms
-from app.units import digits, mebibytes, milliseconds, percent, plural, quantity, ratio, verdict_reason
-from optimizers.plan import Applied, Candidate
+from app.units import (
+    MISSING,
+    digits,
+    mebibytes,
+    milliseconds,
+    percent,
+    plural,
+    quantity,
+    ratio,
+    verdict_reason,
+)
+
+if TYPE_CHECKING:
+    from analyzer.experiment import Accuracy, Experiment
+    from analyzer.run import Run
+    from optimizers.plan import Applied, Candidate
 
 TONES = {"faster": "good", "smaller": "good", "slower": "bad", "refused": "bad", "inconclusive": "warn"}
 
@@ -57,6 +70,8 @@ def predicted_speedup(applied: Sequence[Applied]) -> Estimate | None:
 
 def _cards(experiment: Experiment, applied: Sequence[Applied]) -> tuple[Fact, ...]:
     speedup, accuracy = experiment.speedup, experiment.accuracy
+    if not experiment.before_seconds:
+        return (Fact("Speedup", MISSING, "not measured: the candidate never ran a timed step", "", "bad"),)
     before, after = _medians(experiment)
     interval = f"95 % interval {ratio(speedup.low)} to {ratio(speedup.high)}"
     peak_before = f"before {mebibytes(experiment.peak_bytes_before)}"
@@ -85,11 +100,14 @@ def _times(experiment: Experiment, applied: Sequence[Applied]) -> Section:
         ("after", experiment.after_seconds),
         ("before, again", experiment.again_seconds),
     )
-    for name, values in series:
+    for name, values in (item for item in series if item[1]):
         spread = measure_quartiles(values, "s")
         rows.append((name, milliseconds(spread.median), milliseconds(spread.low), milliseconds(spread.high),
                      milliseconds(min(values)), milliseconds(max(values)), f"{len(values):,}"))  # fmt: skip
     columns = ("Variant", "Median", "Lower quartile", "Upper quartile", "Fastest", "Slowest", "Samples")
+    if not rows:
+        text = "Nothing was measured: the candidate failed before its first timed step."
+        return Section("time", "Time, before and after", text, notes=experiment.notes)
     order = "driven alternately from the same initial state" if experiment.interleaved else "NOT interleaved"
     return Section(
         "time",
@@ -120,6 +138,8 @@ def _time_facts(experiment: Experiment, applied: Sequence[Applied]) -> tuple[Fac
 
 
 def _accuracy(accuracy: Accuracy) -> Section:
+    if not accuracy.inputs:
+        return Section("accuracy", "Answers", accuracy.mismatch or "No outputs were compared.", wide=False)
     allowed = f"allowed {accuracy.tolerance:.3g}: {accuracy.tolerance_reason}"
     places = "at the same places" if accuracy.special_values_match else "at other places"
     facts = [

@@ -23,7 +23,7 @@ def render_html(document: Document, figures: Mapping[str, go.Figure], plotly_js:
     styles = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     data = {
-        "figures": {name: _figure(figure) for name, figure in figures.items()},
+        "figures": {name: plain_figure(figure) for name, figure in figures.items()},
         "templates": {"light": template(False).to_plotly_json(), "dark": template(True).to_plotly_json()},
     }
     return _environment(html=True).get_template("report.html").render(
@@ -42,9 +42,9 @@ def render_markdown(document: Document) -> str:
     return text.rstrip("\n") + "\n"
 
 
-def _figure(figure: go.Figure) -> dict[str, Any]:
+def plain_figure(figure: go.Figure) -> dict[str, Any]:
+    """Return a figure as plain JSON without a template: whoever shows it chooses that by the reader's scheme."""
     data: dict[str, Any] = json.loads(figure.to_json(validate=False))
-    # The page chooses the template by the reader's colour scheme.
     data["layout"].pop("template", None)
     return data
 

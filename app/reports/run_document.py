@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from analyzer.device import Environment
 from analyzer.diagnosis.finding import Diagnosis, Finding
-from analyzer.run import Run
 from app.reports.document import MEASURED, PREDICTED, Document, Fact, Item, Section, Table
 from app.reports.modules import ModuleTime, module_times
 from app.reports.terms import choose_terms
 from app.units import digits, evidence, evidence_label, gigaflops, mebibytes, milliseconds, percent, plural, quantity
+
+if TYPE_CHECKING:
+    from analyzer.device import Environment
+    from analyzer.run import Run
 
 
 def run_document(run: Run, diagnosis: Diagnosis, ops: Sequence[Mapping[str, Any]]) -> Document:
@@ -80,7 +82,8 @@ def _finding(finding: Finding) -> Item:
         if value not in ("", None) and not isinstance(value, list | tuple | dict)
     ]
     answer = f"answered by {finding.optimizer}" if finding.optimizer else "no optimizer answers it yet"
-    return Item(finding.title, tuple(facts), f"Rule {finding.rule}, {plural(len(finding.ops), 'op')}.", answer)
+    text = f"Rule {finding.rule}, {plural(len(finding.ops), 'op')}."
+    return Item(finding.title, tuple(facts), text, answer, finding.id)
 
 
 def _hot_ops(ops: Sequence[Mapping[str, Any]]) -> Section:

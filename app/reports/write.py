@@ -6,22 +6,24 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from analyzer.diagnosis.finding import Diagnosis
 from analyzer.errors import HotbenchError
-from analyzer.experiment import Experiment
-from analyzer.run import Run
 from app.figures import bars, lines
 from app.figures import experiment as experiment_figures
 from app.reports.document import Document
 from app.reports.experiment_document import experiment_document, predicted_speedup
 from app.reports.render import render_html, render_markdown
 from app.reports.run_document import run_document
-from optimizers.plan import Candidate
+
+if TYPE_CHECKING:
+    from analyzer.experiment import Experiment
+    from analyzer.run import Run
+    from optimizers.plan import Candidate
 
 SUFFIXES = (".html", ".md")
 
@@ -62,7 +64,9 @@ def run_figures(run: Run, ops: Sequence[Mapping[str, Any]]) -> dict[str, go.Figu
 
 
 def proof_figures(experiment: Experiment, candidate: Candidate | None) -> dict[str, go.Figure]:
-    """Return the figures that an experiment's report refers to."""
+    """Return the figures that an experiment's report refers to; none where nothing was measured."""
+    if not experiment.before_seconds:
+        return {}
     predicted = predicted_speedup(candidate.applied) if candidate is not None else None
     return {
         "speedup": experiment_figures.speedup(

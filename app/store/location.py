@@ -26,6 +26,11 @@ class Location:
     database: Path | None
     label: str
 
+    @property
+    def place(self) -> str:
+        """Return the text that `locate` reads as this location. It may hold a password: show `label` instead."""
+        return self.url.update_query_dict({BLOBS: str(self.blobs)}).render_as_string(hide_password=False)
+
 
 def default_place() -> str:
     """Return HOTBENCH_STORE, else the folder `hotbench` in the user's data directory."""

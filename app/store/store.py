@@ -48,6 +48,11 @@ class Store:
         """Return the database, for the tables that hold no entries: jobs, workers, users, reviews."""
         return self._database
 
+    @property
+    def blobs(self) -> Blobs:
+        """Return where the values' folders are, for a store that does more when it saves."""
+        return self._blobs
+
     def staging(self) -> AbstractContextManager[Path]:
         """Return a context with an empty folder to save into; `adopt` takes it from there."""
         self._check_writable()

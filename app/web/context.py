@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from flask import current_app
+from flask import Flask, current_app
 
 from app.store import Store
 
@@ -20,9 +21,12 @@ _NAME = "hotbench"
 class ServerSettings:
     """How the server was started.
 
-    store:     as given with --store; None is the user's own.
-    workloads: folders whose .py files may be run; the page runs no other code.
-    host:      another address than the loopback needs users.
+    store:         as given with --store; None is the user's own.
+    workloads:     folders whose .py files may be run; the page runs no other code.
+    host:          another address than the loopback needs users.
+    port:          0 takes any free one.
+    trusted_hosts: names under which a proxy in front of the server is reached; they need users too.
+    login:         ask for a name and a password on the loopback as well.
     """
 
     store: str | None = None
@@ -30,15 +34,22 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8050
     trusted_hosts: tuple[str, ...] = ()
+    login: bool = False
 
 
 @dataclass(frozen=True)
 class Context:
-    """The server's shared values."""
+    """The server's shared values.
+
+    login:    whether people must log in; else everybody who reaches the page is the person "local".
+    stopping: set when the server ends: long answers, such as event streams, end with it.
+    """
 
     settings: ServerSettings
     store: Store
     jobs: Jobs
+    login: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
 
 
 def install(context: Context, extensions: dict[str, object]) -> None:
@@ -48,4 +59,9 @@ def install(context: Context, extensions: dict[str, object]) -> None:
 
 def context() -> Context:
     """Return the context of the request's server."""
-    return cast(Context, current_app.extensions[_NAME])
+    return context_of(current_app)
+
+
+def context_of(app: Flask) -> Context:
+    """Return the context that was installed in `app`."""
+    return cast(Context, app.extensions[_NAME])

@@ -28,7 +28,12 @@ def stored(tmp_path):
     with open_store(place) as store:
         store.save("run", lambda folder: save_run(run, folder), name=run.name, created=run.created)
         store.save(
-            "candidate", lambda folder: save_candidate(candidate, folder), name="c", parent=run.id, created=run.created
+            "candidate",
+            lambda folder: save_candidate(candidate, folder),
+            name="c",
+            parent=run.id,
+            created=run.created,
+            summary={"optimizers": ["fusion"]},
         )
         store.save(
             "experiment",

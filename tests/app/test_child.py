@@ -1,6 +1,7 @@
 """A child that fails, crashes, is killed or hangs is told of in one line, and ends with its caller."""
 
 import signal
+import subprocess
 import sys
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from analyzer.errors import HotbenchError
 from app.child import Finished, check_finished, run_child
+from app.jobs.tree import process_record
 
 
 def run(code, progress=lambda stage, fraction: None, echo=lambda line: None):
@@ -127,3 +129,22 @@ def test_a_child_that_ignores_the_polite_signal_is_killed(monkeypatch):
 
 def test_the_child_reads_no_input():
     assert run("import sys; print(repr(sys.stdin.read()))").lines == ("''",)
+
+
+def test_the_child_ends_with_a_killed_caller(tmp_path):
+    sign = tmp_path / "pid"
+    child = f"import os, time; open({str(sign)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    caller = (
+        "import sys; from app.child import run_child; "
+        f"run_child([sys.executable, '-S', '-c', {child!r}], lambda *_: None, print, 'error: ')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", caller], start_new_session=True)
+    try:
+        while not (sign.exists() and sign.read_text()):
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    while process_record(int(sign.read_text()))["started"]:
+        time.sleep(0.02)

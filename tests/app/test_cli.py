@@ -35,7 +35,8 @@ def test_help_lists_what_works_and_nothing_else(capsys):
     listed = {line.split()[0] for line in out.splitlines() if line.startswith("    ") and line[4] != " "}
     assert code == 0 and listed - {"COMMAND"} == {command.NAME for command in COMMANDS}
     assert {command.NAME for command in COMMANDS} == {
-        "profile", "show", "diagnose", "optimize", "compare", "export", "report", "doctor",
+        "profile", "show", "diagnose", "optimize", "compare", "export", "report", "serve", "worker", "workers", "users",
+        "doctor",
     }  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_every_command_takes_a_store_and_json(capsys, command):
     ("arguments", "message"),
     [
         ((), "the following arguments are required: COMMAND; see `hotbench --help`"),
-        (("serve",), "invalid choice: 'serve'"),
+        (("placement",), "invalid choice: 'placement'"),
         (("profile",), "the following arguments are required: FILE.py:FUNCTION; see `hotbench profile --help`"),
         (("profile", "a.py:f", "--steps", "0"), "'0' is no count; give a whole number from 1 on"),
         (("profile", "a.py:f", "--threads", "many"), "'many' is no count"),

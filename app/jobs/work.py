@@ -1,0 +1,110 @@
+"""What jobs do: one function a kind, each a call of the workbench.
+
+profile   {workload: "/abs/file.py:function", device, steps, threads}                -> {run}
+optimize  {run, optimizers: [...], settings: {"fusion.min_gain": "1.05"}, max_error} -> optimize's JSON
+compare   {before, after}                                                            -> compare's JSON
+export    {experiment}                                                               -> {artifact}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from analyzer.errors import HotbenchError
+from analyzer.progress import Progress
+from app.jobs.errors import JobError
+from app.jobs.job import Job
+from app.store import Store
+
+Echo = Callable[[str], None]
+Kind = Callable[[Store, Mapping[str, Any], Progress, Echo], dict[str, Any]]
+"""(store, the job's arguments, progress, echo for log lines) -> the job's result as plain JSON."""
+
+# The workbench is imported where it is used: the server knows the kinds without loading torch.
+
+
+def profile(store: Store, arguments: Mapping[str, Any], progress: Progress, echo: Echo) -> dict[str, Any]:
+    """Capture a workload into the store."""
+    from app import workbench
+
+    run = workbench.profile(
+        store,
+        arguments["workload"],
+        device=arguments.get("device") or "auto",
+        steps=arguments.get("steps"),
+        threads=arguments.get("threads"),
+        progress=progress,
+        echo=echo,
+    )
+    _prepare_pages(store, run.id, echo)
+    return {"run": run.id}
+
+
+def _prepare_pages(store: Store, run: str, echo: Echo) -> None:
+    """Make what the pages of a run are read from, so that the first visit need not wait for it."""
+    from app.derived.prepare import prepare
+
+    try:
+        prepare(store, run)
+    except (HotbenchError, OSError) as error:
+        # The run is saved, and a page makes what it misses.
+        echo(f"the pages of {run} will be made at their first visit: {error}")
+
+
+def optimize(store: Store, arguments: Mapping[str, Any], progress: Progress, echo: Echo) -> dict[str, Any]:
+    """Apply optimizers to a run's workload and measure what they gave; refusals are a result, not an error."""
+    from app import workbench
+    from optimizers.pipeline import optimize_summary
+
+    outcome = workbench.optimize(
+        store,
+        arguments["run"],
+        arguments["optimizers"],
+        arguments.get("settings") or {},
+        max_error=arguments.get("max_error"),
+        progress=progress,
+    )
+    for refusal in outcome.refusals:
+        echo(f"{refusal.optimizer}: {refusal.reason}")
+    return optimize_summary(outcome)
+
+
+def compare(store: Store, arguments: Mapping[str, Any], progress: Progress, echo: Echo) -> dict[str, Any]:
+    """Measure two runs anew, interleaved where both can be rebuilt."""
+    from app import workbench
+    from app.comparison import comparison_summary
+
+    summary = comparison_summary(workbench.compare(store, arguments["before"], arguments["after"], progress))
+    # Thousands of ops may differ: a page reads them from the runs, and no list of jobs should carry them.
+    return {name: value for name, value in summary.items() if not name.startswith("ops_")}
+
+
+def export(store: Store, arguments: Mapping[str, Any], progress: Progress, echo: Echo) -> dict[str, Any]:
+    """Write an experiment's artifact into the store."""
+    from app import workbench
+
+    return {"artifact": workbench.export_to_store(store, arguments["experiment"], progress).id}
+
+
+KINDS: Mapping[str, Kind] = {"profile": profile, "optimize": optimize, "compare": compare, "export": export}
+
+
+def kind_named(name: str) -> Kind:
+    """Return what a job of that kind does. Raises JobError, naming those that exist."""
+    if name not in KINDS:
+        raise JobError(f"no job kind {name!r}; known: {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def settle(store: Store, job: Job, result: Mapping[str, Any]) -> None:
+    """Do what follows from a job's result before it is told: mark a proven candidate as kept for its run.
+
+    Called wherever a job was done, before `Jobs.finish`; doing it twice changes nothing.
+    """
+    if job.kind != "optimize" or not result.get("kept"):
+        return
+    from app.store import keeps
+
+    run = store.find(job.arguments["run"], ("run",))
+    keeps.keep(store, run.id, result["experiment"], job.user)
