@@ -40,7 +40,7 @@ def layout(places: Sequence[Place], person: Person, login: bool, jobs_button: An
     """
     header = dmc.AppShellHeader(_header(person, login, jobs_button), className="hb-header")
     navbar = dmc.AppShellNavbar(_navigation(places), p="xs", className="hb-navbar", id="navigation-bar")
-    page = html.Div(html.Div(className="hb-first"), id="page", tabIndex=-1)
+    page = html.Div(_opening(), id="page", tabIndex=-1)
     frame = dmc.AppShell(
         [header, navbar, dmc.AppShellMain(page, id="main")],
         header={"height": 56},
@@ -54,6 +54,12 @@ def layout(places: Sequence[Place], person: Person, login: bool, jobs_button: An
         defaultColorScheme="auto",
         id="theme",
     )
+
+
+def _opening() -> html.Div:
+    """Return what stands in the page's place until it comes; css shows it only where that takes a while."""
+    return html.Div([html.Span("Opening the page", className="hb-hidden"), *(html.Div() for _ in range(3))],
+                    className="hb-first", role="status")  # fmt: skip
 
 
 def _shared(places: Sequence[Place]) -> list[Any]:
