@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from analyzer.comparison import Comparison
     from app.reports.document import Document
+    from app.store.reviews import Review
     from optimizers.artifact import Artifact
     from optimizers.pipeline import Outcome
 
@@ -290,6 +291,30 @@ def publish(store: Store, text: str, user: str, title: str = "") -> Entry:
 def latest_artifact(store: Store, experiment: str) -> Entry | None:
     """Return the newest artifact that was exported of an experiment, None if there is none."""
     return next((entry for entry in store.entries("artifact") if entry.parent == experiment), None)
+
+
+def run_entry_of(store: Store, entry: Entry) -> Entry:
+    """Return the entry of the run that a report, an artifact, an experiment or a candidate goes back to.
+
+    Raises StoreError where the store does not hold the whole chain.
+    """
+    while entry.kind != "run" and entry.parent is not None:
+        entry = store.get(entry.parent)
+    return entry
+
+
+def decide_on(store: Store, report: Entry, decision: str, user: str, text: str) -> Review:
+    """Write down a decision on a published report, bound to the artifact as it lies in the store now; return it.
+
+    Raises RecordError where the report or the artifact is not as it was saved.
+    """
+    from app.store.reviews import add_review
+    from app.store.verified import verified
+
+    verified(store, "report", report.id)
+    artifact = latest_artifact(store, report.parent or "")
+    digest = verified(store, "artifact", artifact.id).manifest.digest() if artifact is not None else ""
+    return add_review(store, report.id, decision, user, digest, text)
 
 
 def _save_experiment(store: Store, experiment: Experiment, name: str) -> Entry:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
-from typing import Any
-
 from flask import Blueprint, Response, request
 
 from app.derived.ops import open_ops
-from app.derived.query import OpsQuery, columns_of, count_rows, read_query, rows
-from app.store import Store
+from app.derived.ops_csv import csv_lines
+from app.derived.query import count_rows, read_query, rows
 from app.web.context import context
 
 blueprint = Blueprint("downloads", __name__)
-
-_LINES_AT_ONCE = 2000
-_FORMULA_STARTS = ("=", "+", "-", "@")
-_CONTROLS = ("\t", "\r", "\n")
 
 
 @blueprint.get("/api/runs/<run>/operators.csv")
@@ -35,28 +26,3 @@ def operators_csv(run: str) -> Response:
     answer.headers["Content-Disposition"] = f'attachment; filename="{entry.id}-operators.csv"'
     answer.headers["X-Row-Count"] = str(count)
     return answer
-
-
-def csv_lines(store: Store, run: str, query: OpsQuery) -> Iterator[str]:
-    """Yield the CSV of a query piece by piece, its header first."""
-    columns = columns_of(query)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(columns)
-    with open_ops(store, run) as connection:
-        for number, row in enumerate(rows(connection, query), 1):
-            writer.writerow([cell(row[name]) for name in columns])
-            if number % _LINES_AT_ONCE == 0:
-                yield buffer.getvalue()
-                buffer.seek(0)
-                buffer.truncate()
-    yield buffer.getvalue()
-
-
-def cell(value: Any) -> Any:
-    """Return a value as it may stand in a CSV file.
-
-    A text that a spreadsheet would run as a formula gets a quote before it: names come from models and files.
-    """
-    risky = isinstance(value, str) and (value.lstrip().startswith(_FORMULA_STARTS) or value[:1] in _CONTROLS)
-    return f"'{value}" if risky else value

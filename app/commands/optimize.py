@@ -10,7 +10,6 @@ from app.terminal import Terminal, invocation, store_option
 
 NAME = "optimize"
 HELP = "apply optimizers to a run's workload and prove the gain by measurement"
-_USER = "command line"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Optimize; 0 when the candidate is kept, 1 when it is not or every optimizer refuses."""
     from app import tables, workbench
+    from app.author import command_line_author
     from app.store import keeps, open_store
     from optimizers.pipeline import optimize_summary
     from optimizers.settings import parse_settings
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
             store, options.run, names, settings, max_error=options.max_error, progress=progress
         )
         if outcome.kept and outcome.candidate is not None and outcome.experiment is not None:
-            keeps.keep(store, outcome.candidate.parent, outcome.experiment.id, _USER)
+            keeps.keep(store, outcome.candidate.parent, outcome.experiment.id, command_line_author())
     terminal.result(optimize_summary(outcome), tables.outcome(outcome))
     if outcome.experiment is not None:
         start, id = invocation(), outcome.experiment.id

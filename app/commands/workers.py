@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 NAME = "workers"
 HELP = "which machines may do jobs: add, list, revoke"
 _ACTIONS = ("add", "list", "revoke")
-_LOCAL_USER = "command line"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; print the workers, or the one that changed. A token is printed this once."""
+    from app.author import command_line_author
     from app.jobs.queue import Jobs
     from app.revocation import revoke_worker
     from app.store import open_store
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
             everybody = workers.list()
             terminal.result({"workers": [_plain(one) for one in everybody]}, *(_lines(everybody)))
         elif options.action == "add":
-            worker, token = workers.add(options.name, _LOCAL_USER)
+            worker, token = workers.add(options.name, command_line_author())
             terminal.result({**_plain(worker), "token": token}, *_added(worker, token))
         else:
             worker = revoke_worker(store, Jobs(store.database), options.name)

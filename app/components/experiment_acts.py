@@ -8,11 +8,12 @@ import dash_mantine_components as dmc
 from dash import html
 
 from app.components.badge import badge
-from app.components.command import command_line
+from app.components.command import commands
 from app.components.empty import problem
 from app.components.icons import icon
 from app.components.jobs import job_progress
 from app.components.links import download_button, link, link_button
+from app.components.role import allowed, needs_role
 from app.views.experiment_state import ExperimentState
 from app.views.experiments import keep_words
 
@@ -41,7 +42,9 @@ def acts(state: ExperimentState, place: str) -> list[Any]:
     words = keep_words(state.proven, state.verdict, state.keep is not None, ended_by or "")
     status = badge("kept", "teal") if state.keep is not None else badge("not kept")
     about = [] if state.run is None else [dmc.Group([status, dmc.Text(words, size="sm", flex=1, miw=200)], gap="xs")]
-    return [dmc.Stack([*about, dmc.Group(buttons, gap="xs"), *_export_state(state), *_links(state), *_commands(state)])]
+    why = needs_role("keeping, exporting or publishing" if state.proven else "publishing")
+    rest = [*_export_state(state), *_links(state), _commands(state)]
+    return [dmc.Stack([*about, dmc.Group(buttons, gap="xs"), *why, *rest])]
 
 
 def _keeping(state: ExperimentState, place: str) -> list[Any]:
@@ -85,11 +88,13 @@ def _line(label: str, content: Any) -> html.Div:
     return html.Div([html.Span(f"{label}: ", className="hb-line-label"), content], className="hb-break")
 
 
-def _commands(state: ExperimentState) -> list[Any]:
-    lines = [command_line(f"hotbench report {state.experiment} -o report.html")]
+def _commands(state: ExperimentState) -> Any:
+    id = state.experiment
+    lines = [f"hotbench publish {id}", f"hotbench report {id} -o report.html"]
     if state.proven:
-        lines.insert(0, command_line(f"hotbench export {state.experiment} -o artifact"))
-    return [dmc.Stack(lines, gap=6)]
+        undo = " --undo" if state.keep is not None else ""
+        lines = [f"hotbench keep {id}{undo}", f"hotbench export {id} -o artifact", *lines]
+    return commands(*lines)
 
 
 _BUTTONS = {
@@ -107,5 +112,5 @@ def _button(state: ExperimentState, place: str, act: str, disabled: bool = False
         id={"part": ACT, "experiment": state.experiment, "place": place, "act": act},
         leftSection=icon(drawing, 16),
         variant="default",
-        disabled=disabled,
+        disabled=disabled or not allowed(),
     )

@@ -15,6 +15,7 @@ from app.components.badge import JOB_COLOURS
 from app.components.client import client
 from app.components.icons import icon
 from app.components.links import href
+from app.components.role import allowed, needs_role
 from app.jobs.job import LOCAL, Job
 from app.store.workers import Workers
 from app.units import MISSING
@@ -111,7 +112,14 @@ def drawer_list() -> Any:
     if not live and not ended:
         return dmc.Text("Nothing was asked for yet. Captures and optimizations show up here as they run.", size="sm")
     cards = [job_progress(job, "drawer") for job in (*live, *ended)]
-    return dmc.Stack([*cards, dmc.Anchor("All jobs", href="/jobs", size="sm", fw=600)], gap="sm")
+    return dmc.Stack(
+        [
+            *(needs_role("cancelling a job") if live else []),
+            *cards,
+            dmc.Anchor("All jobs", href="/jobs", size="sm", fw=600),
+        ],
+        gap="sm",
+    )
 
 
 def register(app: Dash) -> None:
@@ -222,7 +230,7 @@ def _foot(job: Job, where: str) -> dmc.Group:
     link = result_link(job)
     cancel = dmc.Button(
         "Cancel", variant="default", size="compact-sm", leftSection=icon("stop", 14), id=_id("cancel", job, where),
-        disabled=not person().may("editor"),
+        disabled=not allowed(),
         style={"display": "inline-flex" if job.live and not job.cancel else "none"},
         **{"aria-label": f"Cancel {job.title}"},
     )  # fmt: skip

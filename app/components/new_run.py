@@ -11,10 +11,11 @@ from app.components.command import command_line
 from app.components.empty import note
 from app.components.icons import icon
 from app.components.jobs import job_progress
+from app.components.role import allowed, needs_role
 from app.jobs.job import Job
 from app.store.workers import Workers
 from app.views.new_run import DEVICES, Choice, find_choice, grouped, job_request, local_choices, worker_choices
-from app.web.access import person, require
+from app.web.access import require
 from app.web.context import context
 
 _DEVICE_WORDS = {"auto": "GPU if there is one", "cpu": "CPU", "cuda": "GPU (cuda)"}
@@ -41,7 +42,7 @@ def new_run() -> Any:
 def _nothing_offered() -> Any:
     steps = [
         html.Span("This server may run no workload yet. Start it with the folder that holds yours:"),
-        command_line("hotbench serve --workloads FOLDER"),
+        command_line("hotbench serve --workloads FOLDER", "Start it so"),
         html.Span("or capture one from the command line into the same store:"),
         command_line("hotbench profile FILE.py:FUNCTION"),
     ]
@@ -49,7 +50,6 @@ def _nothing_offered() -> Any:
 
 
 def _form(offered: tuple[Choice, ...]) -> Any:
-    allowed = person().may("editor")
     first = offered[0]
     fields = html.Div(
         [
@@ -74,15 +74,14 @@ def _form(offered: tuple[Choice, ...]) -> Any:
             _number("Steps", "new-run-steps", "as needed"),
             _number("Threads", "new-run-threads", "default"),
             dmc.Button(
-                "Capture", id="new-run-start", leftSection=icon("play", 16), disabled=not allowed,
+                "Capture", id="new-run-start", leftSection=icon("play", 16), disabled=not allowed(),
                 className="hb-field-act",
             ),
         ],
         className="hb-form",
     )  # fmt: skip
     about = html.Div(_about(first), id="new-run-about")
-    refused = [] if allowed else [note("You may look at everything here; capturing needs the role editor.")]
-    return dmc.Stack([fields, about, *refused], gap="xs")
+    return dmc.Stack([fields, about, *needs_role("capturing")], gap="xs")
 
 
 def _number(label: str, id: str, default: str) -> dmc.NumberInput:
@@ -98,7 +97,7 @@ def _about(choice: Choice, device: str | None = "auto", steps: object = None, th
     words = f"{choice.about} " if choice.about else ""
     where = "" if choice.place == "local" else f"Done by the worker {choice.place_name}. "
     command = " ".join(["hotbench profile", choice.label if where else choice.workload, *options])
-    return dmc.Stack([html.Div([words, where], className="hb-subtitle"), command_line(command)], gap=6)
+    return dmc.Stack([html.Div([words, where], className="hb-subtitle"), command_line(command, here=not where)], gap=6)
 
 
 def captures() -> list[Any]:

@@ -20,6 +20,7 @@ from app.views.optimize import (
     PlanView,
     answered,
     attempts,
+    command,
     of_names,
     option_fields,
     plan_view,
@@ -82,21 +83,32 @@ def apply(run: str, *forms: Form) -> None:
     running = [job for job in shared.jobs.list(live=True, about=entry.id) if job.kind == "optimize"]
     if any(sorted(job.arguments.get("optimizers", ())) == names for job in running):
         raise HotbenchError(f"{' + '.join(names)} is being applied to this run already; wait for it or cancel it")
-    # Of several errors that were allowed, the strictest holds for the whole.
-    allowed = [error for form in forms if (error := read_max_error(form.max_error)) is not None]
+    settings, max_error = _merged(forms)
     shared.jobs.submit(
         "optimize",
         {
             "run": entry.id,
             "optimizers": names,
-            "settings": {key: value for form in forms for key, value in form.settings.items()},
-            "max_error": min(allowed, default=None),
+            "settings": settings,
+            "max_error": max_error,
         },
         title=f"{' + '.join(names).capitalize()} of {entry.name}",
         user=who.name,
         needs=needs_of_run(entry.id),
         about=entry.id,
     )
+
+
+def command_of(run: str, *forms: Form) -> str:
+    """Return the command that does the same as `apply`."""
+    settings, max_error = _merged(forms)
+    return command(run, sorted(form.optimizer for form in forms), settings, max_error)
+
+
+def _merged(forms: Sequence[Form]) -> tuple[dict[str, str], float | None]:
+    # Of several errors that were allowed, the strictest holds for the whole.
+    allowed = [error for form in forms if (error := read_max_error(form.max_error)) is not None]
+    return {key: value for form in forms for key, value in form.settings.items()}, min(allowed, default=None)
 
 
 def of_card(everything: Sequence[Attempt], card: str) -> tuple[Attempt, ...]:

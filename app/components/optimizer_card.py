@@ -17,6 +17,7 @@ from app.components.icons import icon
 from app.components.jobs import job_progress
 from app.components.links import link
 from app.components.options_form import options_form
+from app.components.role import allowed, needs_role
 from app.components.term import explain
 from app.components.verdict import verdict_panel
 from app.units import plural, quantity
@@ -32,6 +33,11 @@ TOGETHER = "(together)"
 def part_id(part: str, optimizer: str) -> dict[str, str]:
     """Return the id of one part of an optimizer's card."""
     return {"part": f"optimize-{part}", "optimizer": optimizer}
+
+
+def _part(part: str, optimizer: str, content: Any = None) -> html.Div:
+    """Return a part that callbacks fill; while it is empty it takes no room."""
+    return html.Div(content, id=part_id(part, optimizer), className="hb-live")
 
 
 def optimizer_card(
@@ -58,12 +64,13 @@ def optimizer_card(
         heading,
         dcc.Loading(html.Div(waiting(), id=part_id("plan", optimizer)), delay_show=300, type="dot"),
         _apply(optimizer),
-        html.Div(id=part_id("refused", optimizer)),
-        html.Div(latest, id=part_id("latest", optimizer)),
+        *needs_role("applying"),
+        _part("refused", optimizer),
+        _part("latest", optimizer, latest),
         _options(optimizer, fields),
-        html.Div(id=part_id("targets", optimizer)),
-        html.Div(id=part_id("command", optimizer)),
-        html.Div(result, id=part_id("result", optimizer)),
+        _part("targets", optimizer),
+        _part("command", optimizer),
+        _part("result", optimizer, result),
         dcc.Store(id=part_id("signature", optimizer), data=signature),
     ]
     return dmc.Paper(
@@ -81,10 +88,18 @@ def together_card(names: Sequence[str], latest: Any, result: Any, signature: str
     children = [
         dmc.Title("Several together", order=2, className="hb-section-title"),
         dmc.MultiSelect(id="together-names", label="Optimizers", description=words, data=list(names), value=[]),
-        dmc.Group([dmc.Button("Apply together", id=part_id("apply-together", TOGETHER), variant="default")]),
-        html.Div(id=part_id("refused", TOGETHER)),
-        html.Div(latest, id=part_id("latest", TOGETHER)),
-        html.Div(result, id=part_id("result", TOGETHER)),
+        dmc.Group(
+            [
+                dmc.Button(
+                    "Apply together", id=part_id("apply-together", TOGETHER), variant="default", disabled=not allowed()
+                )
+            ]
+        ),
+        *needs_role("applying"),
+        html.Div(id="together-command", className="hb-live"),
+        _part("refused", TOGETHER),
+        _part("latest", TOGETHER, latest),
+        _part("result", TOGETHER, result),
         dcc.Store(id=part_id("signature", TOGETHER), data=signature),
     ]
     return dmc.Paper(dmc.Stack(children, gap="md"), p="lg", withBorder=True)
@@ -196,7 +211,8 @@ def result_panel(
         parts += [dmc.Divider(), heading, verdict_panel(proof, order=4), experiment_acts(state, place)]
     shown = state.experiment if state is not None else ""
     older = [item for item in attempts[1:] if item.experiment is None or item.experiment.id != shown]
-    return [dmc.Stack([*parts, *_older(older)], gap="md")]
+    parts += _older(older)
+    return [dmc.Stack(parts, gap="md")] if parts else []
 
 
 def latest_panel(attempts: Sequence[Attempt]) -> list[Any]:

@@ -9,47 +9,49 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
-from analyzer.errors import HotbenchError
 from app.components.attributes import attributes
+from app.components.command import commands
 from app.components.icons import icon
 from app.components.links import link, link_button
 from app.components.notice import notice
+from app.components.role import allowed, needs_role
 from app.store import Entry
-from app.units import plural, printable
+from app.tags import MOST_TAGS, clean_tags
+from app.units import plural
 from app.views.runs import run_row, values_of
-from app.web.access import person, require
+from app.web.access import require
 from app.web.context import context
-
-LONGEST_TAG = 40
-MOST_TAGS = 20
 
 
 def selected(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return what can be done with the selected runs."""
-    editor = person().may("editor")
     if not rows:
-        words = (
-            "Select a run to tag or delete it, two to compare them." if editor else "Select two runs to compare them."
-        )
-        return html.Div(words, className="hb-subtitle")
+        return html.Div("Select a run to tag or delete it, two to compare them.", className="hb-subtitle")
     parts: list[Any] = [html.Strong(plural(len(rows), "run") + " selected")]
     if len(rows) == 2:
         before, after = sorted(rows, key=lambda row: str(row["created"]))
         parts.append(link_button("Compare", "/compare", icon="compare", before=before["id"], after=after["id"]))
     if len(rows) == 1:
-        parts += [link("Open", "/", run=rows[0]["id"]), *(_tag_editor(rows[0]) if editor else [])]
-    if editor:
-        parts.append(
-            dmc.Button(
-                "Delete",
-                id="runs-delete",
-                variant="subtle",
-                color="red",
-                leftSection=icon("trash", 16),
-                size="compact-md",
-            )
+        parts += [link("Open", "/", run=rows[0]["id"]), *_tag_editor(rows[0])]
+    parts.append(
+        dmc.Button(
+            "Delete", id="runs-delete", variant="subtle", color="red", leftSection=icon("trash", 16),
+            size="compact-md", disabled=not allowed(),
         )
-    return html.Div(parts, className="hb-selected")
+    )  # fmt: skip
+    why = needs_role("tagging or deleting")
+    return dmc.Stack([html.Div(parts, className="hb-selected"), *why, commands(*_commands(rows))], gap=6)
+
+
+def _commands(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    ids = [str(row["id"]) for row in rows]
+    lines = [f"hotbench remove {' '.join(ids)}"]
+    if len(rows) == 1:
+        lines = [f"hotbench tag {ids[0]} TAG", f"hotbench tag {ids[0]} TAG --remove", *lines]
+    if len(rows) == 2:
+        before, after = sorted(rows, key=lambda row: str(row["created"]))
+        lines.insert(0, f"hotbench compare {before['id']} {after['id']}")
+    return lines
 
 
 def _tag_editor(row: Mapping[str, Any]) -> list[Any]:
@@ -58,9 +60,10 @@ def _tag_editor(row: Mapping[str, Any]) -> list[Any]:
         dmc.TagsInput(
             id="runs-tags", value=list(row["tags"]), data=known, maxTags=MOST_TAGS, acceptValueOnBlur=True,
             placeholder="Tags" if not row["tags"] else "", className="hb-field-wide", size="sm",
-            **attributes(aria_label=f"Tags of {row['name']}"),
+            disabled=not allowed(), **attributes(aria_label=f"Tags of {row['name']}"),
         ),
-        dmc.Button("Save tags", id="runs-save-tags", variant="default", size="compact-md", leftSection=icon("tag", 16)),
+        dmc.Button("Save tags", id="runs-save-tags", variant="default", size="compact-md", leftSection=icon("tag", 16),
+                   disabled=not allowed()),
     ]  # fmt: skip
 
 
@@ -136,17 +139,6 @@ def tag_run(id: str, tags: Sequence[str]) -> Entry:
     require("editor")
     store = context().store
     return store.tag(store.find(id, ("run",)), clean_tags(tags))
-
-
-def clean_tags(tags: Sequence[str]) -> list[str]:
-    """Return the tags without blanks around them, each once. Raises HotbenchError for too long or too many."""
-    found = sorted({" ".join(printable(tag).split()) for tag in tags} - {""})
-    if len(found) > MOST_TAGS:
-        raise HotbenchError(f"{len(found)} tags are too many; keep at most {MOST_TAGS}")
-    for tag in found:
-        if len(tag) > LONGEST_TAG:
-            raise HotbenchError(f"the tag {tag[:20]!r}… is too long; keep it within {LONGEST_TAG} characters")
-    return found
 
 
 def delete_runs(ids: Sequence[str]) -> tuple[list[str], list[str]]:

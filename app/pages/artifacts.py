@@ -11,7 +11,7 @@ from dash import Dash, html
 from app.components.ago import ago
 from app.components.badge import badge, verdict_badge
 from app.components.card import page_heading, section
-from app.components.command import copy_button
+from app.components.command import command_line, copy_button
 from app.components.empty import empty, note, problem
 from app.components.facts import facts
 from app.components.links import download_button, link, link_button
@@ -42,7 +42,7 @@ def layout(query: Mapping[str, str]) -> Any:
         return dmc.Stack([page_heading("Artifacts", _ABOUT), empty("No artifact yet", text, act)], gap="md")
     listed = table(
         "Artifacts, the newest first",
-        ("Artifact", "Proven by", "Files", "Size", "SHA-256", "When", "Download"),
+        ("Artifact", "Download", "Proven by", "Size", "Files", "SHA-256", "When"),
         [_row(view) for view in views],
         numeric=("Files", "Size"),
     )
@@ -53,12 +53,13 @@ def _row(view: ArtifactView) -> list[Any]:
     proof = link(verdict_badge(view.verdict or "experiment"), "/experiments", experiment=view.experiment, run=view.run)
     return [
         link(view.name, "/artifacts", artifact=view.id, run=view.run),
+        # Beside the name: where it is narrow, the rest is out of sight.
+        _download(view) if not view.problem else badge("damaged", "red"),
         proof if view.experiment else "–",
-        f"{len(view.files)}",
         mebibytes(view.total_bytes),
+        f"{len(view.files)}",
         html.Span(view.digest[:12], className="hb-mono", title=view.digest),
         ago(view.created),
-        _download(view) if not view.problem else badge("damaged", "red"),
     ]
 
 
@@ -93,7 +94,8 @@ def _what(view: ArtifactView) -> Any:
     named = dmc.Stack([html.Span("SHA-256 of its manifest", className="hb-line-label"), digest], gap=2)
     act = [] if view.problem else [dmc.Group([download_button("Download as zip", f"/api/artifacts/{view.id}.zip")])]
     words = "Every file is checked against its hash before the download begins; a changed one is refused."
-    return section("The model", facts(rows), named, *act, dmc.Text(words, size="sm", c="dimmed"))
+    same = [command_line(f"hotbench export {view.experiment} -o artifact")] if view.experiment else []
+    return section("The model", facts(rows), named, *act, dmc.Text(words, size="sm", c="dimmed"), *same)
 
 
 def _load(view: ArtifactView) -> Any:

@@ -18,6 +18,7 @@ from app.components.grid import grid
 from app.components.icons import icon
 from app.components.jobs import job_progress
 from app.components.links import link, link_button
+from app.components.role import allowed, needs_role
 from app.components.term import term
 from app.components.verdict import verdict_panel
 from app.jobs.job import Job
@@ -27,7 +28,7 @@ from app.views.compare import Line, StoredComparison, compare_needs, compare_sto
 from app.views.experiments import proof_view
 from app.views.loaded import loaded_run, run_entry
 from app.views.runs import run_label
-from app.web.access import person, require
+from app.web.access import require
 from app.web.context import context
 
 PATH = "/compare"
@@ -106,12 +107,13 @@ def measured(before: Entry, after: Entry) -> Any:
             dmc.Group(
                 [
                     dmc.Button(
-                        word, id="compare-start", leftSection=icon("play", 16), disabled=not person().may("editor"),
+                        word, id="compare-start", leftSection=icon("play", 16), disabled=not allowed(),
                         variant="filled" if job is None else "default",
                     )
                 ]
             )
         )  # fmt: skip
+        parts += needs_role("measuring")
     return dmc.Stack([*parts, command], gap="md")
 
 

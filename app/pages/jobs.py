@@ -18,10 +18,11 @@ from app.components.empty import empty
 from app.components.icons import icon
 from app.components.jobs import duration, job_progress, live_jobs, place_of
 from app.components.links import href, link_button
+from app.components.role import allowed, needs_role
 from app.jobs.job import Job, JobEvent
 from app.units import moment
 from app.views.jobs import KIND_WORDS, command_of
-from app.web.access import person, require
+from app.web.access import require
 from app.web.context import context
 
 PATH = "/jobs"
@@ -56,6 +57,7 @@ def job_lists(chosen: str) -> Any:
     parts: list[Any] = []
     waiting = [job for job in live if job.id != chosen]
     if waiting:
+        parts += [] if chosen else needs_role("cancelling a job")
         parts.append(section("Running and waiting", *[job_progress(job, "list") for job in waiting]))
     if ended:
         limit = f"The latest {SHOWN_JOBS}." if len(ended) == SHOWN_JOBS else None
@@ -67,7 +69,7 @@ def job_detail(job: Job) -> dmc.Paper:
     """Return one job with its command, where and for whom it was done, and its log."""
     again = dmc.Button(
         "Run again", id=_of("job-again", job.id), variant="default", size="compact-md", leftSection=icon("redo", 16),
-        disabled=not person().may("editor"),
+        disabled=not allowed(),
     )  # fmt: skip
     facts = [
         ("Kind", KIND_WORDS.get(job.kind, job.kind)),
@@ -76,11 +78,14 @@ def job_detail(job: Job) -> dmc.Paper:
         ("Job", job.id),
     ]
     command = command_of(job)
+    cancel = [command_line(f"hotbench jobs --cancel {job.id}", "Cancel it from the command line")] if job.live else []
     return section(
         html.Span(job.title, className="hb-break"),
         job_progress(job, "detail", heading=False),
         dmc.SimpleGrid([_fact(*fact) for fact in facts], cols={"base": 2, "md": 4}, spacing="sm"),
+        *needs_role("cancelling a job or running it again"),
         *([command_line(command)] if command else []),
+        *cancel,
         dmc.Stack(
             [
                 dmc.Title(["Log ", html.Span("(times in UTC)", className="hb-job-facts")], order=3, size="h5"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Mapping
 from typing import Any, cast
@@ -73,7 +74,7 @@ def layout(query: Mapping[str, str]) -> Any:
                 ],
                 gutter="md",
             ),
-            command_line(f"hotbench show {run.id} --ops 30 --json"),
+            html.Div(command_line(csv_command(run.id, chosen)), id="operators-command"),
         ],
         gap="md",
     )
@@ -122,6 +123,12 @@ def _panel() -> dmc.Paper:
 def csv_href(run: str, query: OpsQuery) -> str:
     """Return the address of exactly these rows as CSV."""
     return href(f"/api/runs/{run}/operators.csv", filter=query_text(query))
+
+
+def csv_command(run: str, query: OpsQuery) -> str:
+    """Return the command that writes exactly these rows as CSV."""
+    text = query_text(query)
+    return f"hotbench show {run} --csv operators.csv" + (f" --filter {shlex.quote(text)}" if text else "")
 
 
 def ops_grid(query: OpsQuery, device: str) -> Any:
@@ -181,6 +188,7 @@ def register(app: Dash) -> None:
         Output("operators-grid", "getRowsResponse"),
         Output("operators-count", "children"),
         Output("operators-csv", "href"),
+        Output("operators-command", "children"),
         Output("operators-clear", "disabled"),
         Output("selection", "data", allow_duplicate=True),
         Input("operators-grid", "getRowsRequest"),
@@ -192,16 +200,18 @@ def register(app: Dash) -> None:
     )
     def _rows(request: Any, by: str, search: str | None, about: Any, selection: Any) -> tuple[Any, ...]:
         if not request:
-            return (no_update,) * 5
+            return (no_update,) * 6
         try:
             query = requested(request, cast(By, by), search or "")
             answer, words = read_rows(context().store, about["run"], query, request)
         except HotbenchError as error:
-            return {"rowData": [], "rowCount": 0}, problem(str(error)), no_update, False, no_update
+            return {"rowData": [], "rowCount": 0}, problem(str(error)), no_update, no_update, False, no_update
         text = query_text(query)
         changed = (selection or {}).get("filter") != (text or None)
         now = {**(selection or {}), "filter": text or None} if changed else no_update
-        return answer, words, csv_href(about["run"], query), not (query.filters or query.search), now
+        bare = not (query.filters or query.search)
+        same = command_line(csv_command(about["run"], query))
+        return answer, words, csv_href(about["run"], query), same, bare, now
 
     @app.callback(
         Output("operators-place", "children"),

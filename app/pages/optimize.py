@@ -13,7 +13,7 @@ from analyzer.errors import HotbenchError
 from app.components.card import page_heading
 from app.components.empty import empty, note, problem
 from app.components.links import link, link_button
-from app.components.optimize_state import apply, attempts_of, form_of, of_card, planned, result
+from app.components.optimize_state import apply, attempts_of, command_of, form_of, of_card, planned, result
 from app.components.optimizer_card import (
     TOGETHER,
     latest_panel,
@@ -25,11 +25,10 @@ from app.components.optimizer_card import (
     together_card,
 )
 from app.components.options_form import PART, SWITCH, form_errors
+from app.components.role import allowed
 from app.views.loaded import loaded_diagnosis, run_entry
 from app.views.optimize import (
-    command,
     option_fields,
-    read_max_error,
     signature,
 )
 from app.web.context import context
@@ -111,8 +110,9 @@ def register(app: Dash) -> None:
             whole = [problem(errors[""], title="These options do not go together")] if "" in errors else no_update
             return whole, no_update, no_update, True, shown
         view, findings = planned(run, form)
-        text = command(run, [form.optimizer], form.settings, read_max_error(form.max_error))
-        return plan_panel(view, findings), targets_panel(view), plan_command(text), bool(view.refusal), shown
+        same = plan_command(command_of(run, form))
+        refused = bool(view.refusal) or not allowed()
+        return plan_panel(view, findings), targets_panel(view), same, refused, shown
 
     @app.callback(
         Output(_match("latest"), "children"),
@@ -163,6 +163,21 @@ def register(app: Dash) -> None:
             return no_update, no_update, no_update, problem(str(error), title="It was not started")
         own = of_card(attempts_of(run), TOGETHER)
         return latest_panel(own), result(own), signature(own), None
+
+    @app.callback(
+        Output("together-command", "children"),
+        Input("together-names", "value"),
+        Input(texts, "value"),
+        Input(checks, "checked"),
+        State(texts, "id"),
+        State(checks, "id"),
+        State("optimize-run", "data"),
+    )
+    def _together_command(chosen: Any, texts: Any, checks: Any, names: Any, switched: Any, run: str) -> Any:
+        forms = [form_of(name, texts, names, checks, switched) for name in chosen or ()]
+        if not forms or any(form_errors(form) for form in forms):
+            return None
+        return plan_command(command_of(run, *forms))
 
     every = {"optimizer": ALL}
 

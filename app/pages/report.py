@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from app import workbench
 from app.components.ago import ago
 from app.components.badge import verdict_badge
 from app.components.card import page_heading, section
-from app.components.command import command_line, copy_button
+from app.components.command import command_line, commands, copy_button
 from app.components.discussion import comment_form, comment_list, review_form, review_list, standing_badge
 from app.components.document import document, document_facts
 from app.components.empty import note
@@ -26,7 +27,7 @@ from app.components.links import download_button, href, link, link_button
 from app.components.table import table
 from app.reports.publish import Published, load_published
 from app.store import Entry, Store
-from app.store.reviews import APPROVE, REQUEST_CHANGES, add_comment, add_review, all_reviews, comments, reviews
+from app.store.reviews import APPROVE, REQUEST_CHANGES, add_comment, all_reviews, comments, reviews
 from app.store.verified import entry_of_kind, verified
 from app.views.loaded import loaded_diagnosis, loaded_run
 from app.views.report import (
@@ -134,10 +135,7 @@ def _detail(id: str, anchor: str) -> Any:
 
 def run_of(store: Store, report: Entry) -> Run:
     """Return the run that a report is about, directly or through its experiment."""
-    entry = store.get(report.parent or "")
-    while entry.kind != "run" and entry.parent is not None:
-        entry = store.get(entry.parent)
-    return loaded_run(store, entry.id)
+    return loaded_run(store, workbench.run_entry_of(store, report).id)
 
 
 def _subtitle(published: Published) -> list[Any]:
@@ -149,6 +147,8 @@ def _links(id: str) -> dmc.Group:
     return dmc.Group(
         [
             link("All reports", "/reports"),
+            # Beside the report where there is room; below all of it where there is not.
+            html.A("Review and remarks", href="#review", className="hb-to-side"),
             _open(f"/api/reports/{id}.html"),
             download_button("Save as HTML", f"/api/reports/{id}.html", download="1"),
             download_button("Save as Markdown", f"/api/reports/{id}.md"),
@@ -185,7 +185,7 @@ def _verdict(published: Published) -> Any:
 
 
 def _review_section(store: Store, entry: Entry) -> Any:
-    return section("Review", html.Div(review_box(store, entry), id="review-box"))
+    return section("Review", html.Div(review_box(store, entry), id="review-box"), id="review")
 
 
 def review_box(store: Store, entry: Entry) -> Any:
@@ -197,7 +197,11 @@ def review_box(store: Store, entry: Entry) -> Any:
     if not who.may("editor"):
         return dmc.Stack([state, note("You may read. To decide, ask an admin for the role of an editor.")])
     words, changed = artifact_words(entry, digest)
-    return dmc.Stack([state, review_form(words, changed, who.name == entry.summary.get("published_by"))], gap="md")
+    start = f"hotbench review {entry.id}"
+    same = commands(f"{start} --approve", f"{start} --request-changes REASON", start)
+    return dmc.Stack(
+        [state, review_form(words, changed, who.name == entry.summary.get("published_by")), same], gap="md"
+    )
 
 
 def _discussion(store: Store, entry: Entry, run: Run, diagnosis: Diagnosis, anchor: str) -> Any:
@@ -205,7 +209,10 @@ def _discussion(store: Store, entry: Entry, run: Run, diagnosis: Diagnosis, anch
     chosen = anchor if anchor in {choice.value for choice in choices} else ""
     parts: list[Any] = [html.Div(discussion_list(store, entry, run, diagnosis), id="comment-list")]
     if person().may("editor"):
-        parts.append(comment_form(choices, chosen))
+        command = html.Div(id="comment-command")
+        parts += [comment_form(choices, chosen), command]
+    else:
+        parts.append(note("You may read. To add a remark, ask an admin for the role of an editor."))
     return section("Remarks", *parts)
 
 
@@ -234,9 +241,16 @@ def register(app: Dash) -> None:
             raise HotbenchError("nothing is chosen to report on; choose a run or an experiment")
         return href("/reports", report=workbench.publish(context().store, value, who.name, title or "").id)
 
-    @app.callback(Output("report-command", "children"), Input("report-value", "value"))
-    def _command(value: str | None) -> Any:
-        return command_line(f"hotbench report {value} -o report.html") if value else None
+    @app.callback(Output("report-command", "children"), Input("report-value", "value"), Input("report-title", "value"))
+    def _command(value: str | None, title: str | None) -> Any:
+        return command_line(publish_command(value, title or "")) if value else None
+
+    @app.callback(
+        Output("comment-command", "children"), Input("comment-anchor", "value"), State("report-shown", "data")
+    )
+    def _comment_command(anchor: str | None, report: str) -> Any:
+        at = "" if anchor in (None, "whole") else f" --at {shlex.quote(str(anchor))}"
+        return command_line(f"hotbench review {report} --comment TEXT{at}")
 
     @app.callback(
         Output("comment-list", "children"),
@@ -275,13 +289,15 @@ def register(app: Dash) -> None:
         return review_box(store, entry)
 
 
+def publish_command(value: str, title: str) -> str:
+    """Return the command that does the same as the button."""
+    named = " ".join(title.split())
+    return f"hotbench publish {value}" + (f" --title {shlex.quote(named)}" if named else "")
+
+
 def decide(store: Store, report: Entry, decision: str, text: str) -> None:
     """Write down a decision of the person of this request, bound to the artifact as it lies in the store now.
 
     Raises Forbidden for a viewer, RecordError where the report or the artifact is not as it was saved.
     """
-    who = require("editor")
-    verified(store, "report", report.id)
-    artifact = workbench.latest_artifact(store, report.parent or "")
-    digest = verified(store, "artifact", artifact.id).manifest.digest() if artifact is not None else ""
-    add_review(store, report.id, decision, who.name, digest, text)
+    workbench.decide_on(store, report, decision, require("editor").name, text)

@@ -17,6 +17,7 @@ from app.components.command import command_line
 from app.components.empty import empty
 from app.components.icons import icon
 from app.components.links import link
+from app.components.role import needs_role
 from app.components.term import explain
 from app.revocation import revoke_worker
 from app.store import StoreError
@@ -54,7 +55,7 @@ def layout(query: Mapping[str, str]) -> Any:
         [
             page_heading("Workers", _ABOUT),
             html.Div(worker_table(everybody), id="workers-list"),
-            *([_add_form()] if may else []),
+            *([_add_form()] if may else needs_role("adding or revoking a worker", "admin")),
             html.Div(offered(everybody), id="workers-offers"),
             *([_revoke_dialog()] if may else []),
             dcc.Store(id="workers-changed", data=0),
@@ -94,7 +95,7 @@ def offered(everybody: Sequence[Worker]) -> Any:
         )
         for worker, offers in known
     ]
-    text = "Functions in the worker's own folders that give a Workload. Profile one from the runs page."
+    text = "Functions in the worker's own folders that give a Workload. Capture one from the runs page."
     return section("Workloads offered", dmc.Accordion(items, variant="separated", multiple=True, order=3), text=text)
 
 
@@ -134,6 +135,7 @@ def register(app: Dash) -> None:
         Output("workers-revoke", "opened"),
         Output("workers-revoke-name", "children"),
         Output("workers-revoke-id", "data"),
+        Output("workers-revoke-command", "children"),
         Input({"type": "workers-revoke", "worker": ALL}, "n_clicks"),
         Input("workers-revoke-no", "n_clicks"),
         prevent_initial_call=True,
@@ -141,12 +143,13 @@ def register(app: Dash) -> None:
     def _ask(clicks: list[int | None], _no: int | None) -> Any:
         chosen = ctx.triggered_id
         if not isinstance(chosen, dict):
-            return False, no_update, no_update
+            return False, no_update, no_update, no_update
         if not any(clicks):
             # The table was drawn anew: nobody clicked.
-            return no_update, no_update, no_update
+            return no_update, no_update, no_update, no_update
         require("admin")
-        return True, _workers().get(chosen["worker"]).name, chosen["worker"]
+        name = _workers().get(chosen["worker"]).name
+        return True, name, chosen["worker"], command_line(f"hotbench workers revoke {name}")
 
     @app.callback(
         Output("workers-revoke", "opened", allow_duplicate=True),
@@ -227,7 +230,7 @@ def _token_card(worker: Worker, token: str, server: str) -> dmc.Alert:
     """Return the only sight of a new token, in the command to type."""
     lines = [
         dmc.Text(f"Type this on the machine of {worker.name}, with DIR the folder of its workload files:", size="sm"),
-        command_line(worker_command(token, server.rstrip("/")), "Start the worker"),
+        command_line(worker_command(token, server.rstrip("/")), "Start the worker", here=False),
         dmc.Text("The token in it is shown this once. Whoever has it gets jobs and hands in results.", size="sm"),
     ]
     return dmc.Alert(
@@ -236,6 +239,7 @@ def _token_card(worker: Worker, token: str, server: str) -> dmc.Alert:
 
 
 def _revoke_dialog() -> html.Div:
+    same = html.Div(id="workers-revoke-command")
     acts = [
         dmc.Button("Keep it", id="workers-revoke-no", variant="default"),
         dmc.Button("Revoke", id="workers-revoke-yes", color="red"),
@@ -249,7 +253,7 @@ def _revoke_dialog() -> html.Div:
         [
             dcc.Store(id="workers-revoke-id"),
             dmc.Modal(
-                dmc.Stack([dmc.Text(words, size="sm"), dmc.Group(acts, justify="end")]),
+                dmc.Stack([dmc.Text(words, size="sm"), dmc.Group(acts, justify="end"), same]),
                 id="workers-revoke",
                 title="Revoke this worker?",
                 centered=True,

@@ -96,7 +96,7 @@ def command_of(job: Job) -> str:
     if job.kind == "optimize":
         names = ",".join(given.get("optimizers") or ())
         settings = [f"--set {_quote(f'{key}={value}')}" for key, value in (given.get("settings") or {}).items()]
-        limit = [f"--max-error {given['max_error']:g}"] if given.get("max_error") is not None else []
+        limit = [f"--max-error {given['max_error']!r}"] if given.get("max_error") is not None else []
         return _command("optimize", _quote(given.get("run")), f"--with {_quote(names)}", *settings, *limit)
     if job.kind == "compare":
         return _command("compare", _quote(given.get("before")), _quote(given.get("after")))

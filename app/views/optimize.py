@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -151,8 +152,8 @@ def read_max_error(text: object) -> float | None:
 def command(run: str, names: Sequence[str], settings: Mapping[str, str], max_error: float | None = None) -> str:
     """Return the command that does the same as the button."""
     text = f"hotbench optimize {run} --with {','.join(names)}"
-    text += "".join(f" --set {key}={value}" for key, value in settings.items())
-    return text + (f" --max-error {max_error:g}" if max_error is not None else "")
+    text += "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
+    return text + (f" --max-error {max_error!r}" if max_error is not None else "")
 
 
 def plan_view(answer: Plan | Refusal) -> PlanView:

@@ -160,7 +160,7 @@ def anchors(run: Run, diagnosis: Diagnosis, asked: str = "") -> tuple[Anchor, ..
     timed = [op for op in run.graph.ops if op.self_seconds is not None]
     timed.sort(key=lambda op: -(op.self_seconds.median if op.self_seconds is not None else 0.0))
     found += [read_anchor(f"op:{op.index}", run, diagnosis) for op in timed[:MOST_OPS]]
-    if asked and asked not in {anchor.value for anchor in found} and _exists(asked, run, diagnosis):
+    if asked and asked not in {anchor.value for anchor in found} and knows_anchor(asked, run, diagnosis):
         found.insert(1, read_anchor(asked, run, diagnosis))
     return tuple(found)
 
@@ -182,7 +182,8 @@ def read_anchor(value: str, run: Run, diagnosis: Diagnosis) -> Anchor:
     return Anchor(value, value or WHOLE)
 
 
-def _exists(value: str, run: Run, diagnosis: Diagnosis) -> bool:
+def knows_anchor(value: str, run: Run, diagnosis: Diagnosis) -> bool:
+    """Return whether the run has the op, or the diagnosis the finding, that an anchor names."""
     kind, _, rest = value.partition(":")
     if kind == "op":
         return rest.isdigit() and int(rest) < len(run.graph.ops)

@@ -36,7 +36,7 @@ def test_help_lists_what_works_and_nothing_else(capsys):
     assert code == 0 and listed - {"COMMAND"} == {command.NAME for command in COMMANDS}
     assert {command.NAME for command in COMMANDS} == {
         "profile", "show", "diagnose", "optimize", "compare", "export", "report", "serve", "worker", "workers", "users",
-        "doctor",
+        "doctor", "list", "keep", "publish", "review", "tag", "remove", "jobs",
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ def test_an_empty_store_gets_one_job_of_the_example(tmp_path):
     with open_store(str(tmp_path)) as store:
         context = context_of(store)
         job = submit_first_run(context, "/somewhere/lstm.py:workload")
-        assert (job.kind, job.title, job.state) == ("profile", "Profile lstm.py:workload", "queued")
+        assert (job.kind, job.title, job.state) == ("profile", "Capture lstm.py:workload", "queued")
         assert job.arguments["workload"] == "/somewhere/lstm.py:workload"
         assert submit_first_run(context, "/somewhere/lstm.py:workload") is None
         assert len(context.jobs.list()) == 1

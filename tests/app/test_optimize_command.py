@@ -7,6 +7,7 @@ import pytest
 
 from analyzer.experiment import experiment_id
 from app import workbench
+from app.author import command_line_author
 from app.cli import main
 from app.store import keeps, open_store
 from optimizers.pipeline import Outcome, Proposal
@@ -31,4 +32,4 @@ def test_only_a_proven_candidate_is_kept(monkeypatch, stored, capsys, verdict, c
     assert json.loads(capsys.readouterr().out)["kept"] is kept
     with open_store(stored[0]) as store:
         marks = [(mark.experiment, mark.user) for mark in keeps.kept(store, stored[1].id)]
-    assert marks == ([(value.id, "command line")] if kept else [])
+    assert marks == ([(value.id, command_line_author())] if kept else [])

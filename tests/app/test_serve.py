@@ -125,7 +125,7 @@ def test_the_example_is_queued_for_an_empty_store(tmp_path):
         from app.jobs.queue import Jobs
 
         (job,) = Jobs(store.database).list()
-    assert job.title == "Profile lstm.py:workload"
+    assert job.title == "Capture lstm.py:workload"
 
 
 def test_the_example_needs_a_checkout(tmp_path, capsys, monkeypatch):

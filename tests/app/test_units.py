@@ -24,7 +24,7 @@ def test_seconds_are_shown_in_ms_and_tiny_ones_in_microseconds(seconds, text):
     ("count", "text"),
     [
         (0, "0 B"), (1023, "1,023 B"), (1024, "1.00 KiB"), (2**20, "1.00 MiB"), (1536 * 2**20, "1.50 GiB"),
-        (66_048, "0.0630 MiB"), (None, "–"),
+        (66_048, "64.5 KiB"), (104_858, "0.100 MiB"), (None, "–"),
     ],
 )  # fmt: skip
 def test_bytes_are_shown_in_mebibytes(count, text):
@@ -76,3 +76,15 @@ def test_a_time_is_shown_in_utc():
 
 def test_nouns_agree_with_their_number():
     assert [units.plural(count, "op") for count in (0, 1, 1203)] == ["0 ops", "1 op", "1,203 ops"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("faster: 5.770x (5.625 to 6.020); size 1.000x", "5.77× (5.62× to 6.02×); size 1.00×"),
+        ("faster: noise floor 0.975 to 1.026, within 1e-05", "noise floor 0.975× to 1.03×, within 1e-05"),
+        ("slower: 0.985× to 2.13.0 of 3.7e-07 and 1.2345", "0.985× to 2.13.0 of 3.7e-07 and 1.2345"),
+    ],
+)
+def test_a_verdicts_ratios_are_written_as_everywhere_else(reason, text):
+    assert units.verdict_reason(reason.partition(":")[0], reason) == text

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from app.api.downloads import cell
+from app.derived.ops_csv import cell
 from app.derived.query import OpsQuery, query_text
 from app.server import make_server
 from app.store import open_store

@@ -88,7 +88,7 @@ def test_a_job_that_is_being_cancelled_cannot_be_cancelled_again(jobs):
 def test_a_viewer_cannot_click_cancel(jobs, monkeypatch):
     job = submit(jobs, "quick")
     assert parts(job_progress(job), job)["cancel"].disabled is False
-    monkeypatch.setattr("app.components.jobs.person", lambda: Person("vera", "viewer"))
+    monkeypatch.setattr("app.web.access.person", lambda: Person("vera", "viewer"))
     assert parts(job_progress(job), job)["cancel"].disabled is True
 
 

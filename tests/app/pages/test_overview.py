@@ -69,9 +69,28 @@ def test_what_was_kept_stands_with_its_measured_gain_until_it_is_undone(desk):
     assert "Kept for this run" not in texts(page(desk))
 
 
+def test_a_kept_experiment_says_its_own_step_times_and_that_they_are_of_another_sitting(desk):
+    keeps.keep(desk.store, desk.run.id, desk.experiment.id, "ada")
+    shown = texts(page(desk))
+    assert "in the experiment's own sitting" in shown and " ms before, " in shown
+
+
+def test_a_run_that_a_worker_captured_names_the_worker(desk, monkeypatch):
+    assert "by the worker" not in texts(page(desk))
+    entry = overview.run_entry(desk.store, desk.run.id)
+    theirs = dataclasses.replace(entry, summary={**entry.summary, "place": "worker-3", "place_name": "gpu-box"})
+    monkeypatch.setattr(overview, "run_entry", lambda store, id: theirs)
+    shown = texts(page(desk))
+    assert "by the worker gpu-box" in shown and "Worker gpu-box" in shown
+
+
 def test_the_figures_are_named_and_a_table_says_the_same(desk):
     tree = page(desk)
-    assert {"hot-ops", "memory-at-peak", "live-bytes"} <= ids(tree)
+    assert {"hot-ops", "overview-memory", "overview-bytes"} <= ids(tree)
+    assert [ids(item) & {"memory-at-peak", "live-bytes"} for item in overview.later_figures(desk.run)] == [
+        {"memory-at-peak"},
+        {"live-bytes"},
+    ]
     links = [address for address in addresses(tree) if address.startswith("/operators")]
     assert len(links) == len(by_id(tree, "overview-run").data["ops"])
 
@@ -96,7 +115,10 @@ def test_a_chosen_kind_of_op_leads_to_each_of_them_the_slowest_first(desk):
 def test_a_run_without_a_memory_timeline_has_no_such_figure(desk, monkeypatch):
     run = dataclasses.replace(desk.run, memory=dataclasses.replace(desk.run.memory, timeline=()))
     monkeypatch.setattr(overview, "loaded_run", lambda store, id: run)
-    assert "live-bytes" not in ids(page(desk))
+    tree = page(desk)
+    assert "Live bytes over the step" not in texts(tree)
+    # The room for it stays, hidden: the callback that brings the figures always has both outputs.
+    assert by_id(tree, "overview-bytes").hidden and overview.later_figures(run)[1] is None
 
 
 def test_without_a_run_the_page_says_how_to_get_one(desk):
@@ -104,7 +126,7 @@ def test_without_a_run_the_page_says_how_to_get_one(desk):
 
 
 def test_a_first_capture_that_runs_is_shown_where_its_run_will_stand(desk):
-    desk.jobs.submit("profile", {"workload": "/m.py:f"}, title="Profile m.py:f", user="local")
+    desk.jobs.submit("profile", {"workload": "/m.py:f"}, title="Capture m.py:f", user="local")
     shown = overview.layout({})
-    assert "Profile m.py:f" in texts(shown) and "opens it when it is done" in texts(shown)
+    assert "Capture m.py:f" in texts(shown) and "opens it when it is done" in texts(shown)
     assert "overview-first" in ids(shown)

@@ -63,11 +63,11 @@ def test_a_local_run_names_its_file_whole_and_a_workers_run_goes_to_that_worker(
         "steps": 5,
         "threads": None,
     }
-    assert request.needs == {"place": "local"} and request.title == "Profile small.py:workload"
+    assert request.needs == {"place": "local"} and request.title == "Capture small.py:workload"
     (there,) = worker_choices([worker(seen=190.0)], now=200.0)
     request = job_request(there, "auto", None, 2.0, [folder])
     assert request.needs == {"place": "worker-1", "workload": {"name": "gpu/big.py:training", "source_hash": "ab"}}
-    assert request.arguments["threads"] == 2 and request.title == "Profile gpu/big.py:training on gpu-1"
+    assert request.arguments["threads"] == 2 and request.title == "Capture gpu/big.py:training on gpu-1"
 
 
 def test_what_is_not_offered_is_refused(folder):

@@ -29,6 +29,13 @@ def test_the_step_time_comes_with_its_percentiles_and_how_many_steps():
     assert found.value == "1.90 ms" and "p95 2.28 ms" in found.lines[0] and "21 steps" in found.lines[1]
 
 
+def test_the_time_between_the_ops_is_explained_with_both_figures_and_only_where_there_is_some():
+    calls = [Call("aten::mm", 1e-3), Call("aten::mul", 1e-3)]
+    shown = overview(make_run(calls, step_seconds=5e-3)).between
+    assert "add up to 2.00 ms" in shown and "takes 5.00 ms" in shown and "between the ops" in shown
+    assert overview(make_run(calls, step_seconds=1e-3)).between == ""
+
+
 def test_on_a_cpu_device_use_is_not_measured_and_says_so():
     found = card(report_run(), "Device use")
     assert found.value == "not measured" and not found.measured and "CPU" in found.lines[0]

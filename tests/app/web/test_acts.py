@@ -19,6 +19,7 @@ CHANGES = {
     "undo",
     "add_comment",
     "add_review",
+    "decide_on",
     "revoke_worker",
     "add_user",
     "remove_user",
