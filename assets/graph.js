@@ -3,6 +3,8 @@
   "use strict";
   let ready = null;
   let marked = null;
+  // Whether the camera stands where `look` put it: then it follows the frame's size.
+  let untouched = false;
 
   function noUpdate() {
     return window.dash_clientside.no_update;
@@ -25,16 +27,41 @@
     return { node: data.node, op: data.op >= 0 ? data.op : null, module: data.module || null, at: Date.now() };
   }
 
-  // The whole if it can be read then, else the middle of its upper part.
+  function hottestNode(cy) {
+    const closed = cy.nodes("[share >= 0]").not(".box");
+    return closed.length ? closed.max((element) => element.data("share")).ele : null;
+  }
+
+  // A line's control points reach farther than the line: the nodes alone say where the picture is.
+  function extent(cy) {
+    return cy.nodes().boundingBox({ includeLabels: false });
+  }
+
+  // Where a side starts: in the middle if it fits; else its own start, or with the hottest node in the middle.
+  function start(low, length, room, zoom, hot, margin) {
+    if (length * zoom + 2 * margin <= room) return (room - length * zoom) / 2 - low * zoom;
+    const middle = room / 2 - hot * zoom;
+    return Math.min(margin - low * zoom, Math.max(room - margin - (low + length) * zoom, middle));
+  }
+
+  // The whole width if it can be read then; what does not fit is shown around the hottest node.
   function look(cy, duration) {
-    const box = cy.elements().boundingBox({ includeLabels: false });
+    const box = extent(cy);
     if (!box.w || !cy.width()) return;
-    const wide = cy.width() / (box.w + 48);
-    const whole = Math.min(wide, cy.height() / (box.h + 48));
-    const zoom = Math.min(1.15, Math.max(whole, 0.72));
-    const left = (cy.width() - box.w * zoom) / 2;
-    const top = box.h * zoom < cy.height() ? (cy.height() - box.h * zoom) / 2 : 20;
-    move(cy, { zoom: zoom, pan: { x: left - box.x1 * zoom, y: top - box.y1 * zoom } }, duration);
+    const wide = cy.width() / (box.w + 32);
+    const whole = Math.min(wide, cy.height() / (box.h + 32));
+    const zoom = Math.min(1.15, wide, Math.max(whole, 0.9));
+    const readable = zoom >= 0.58 ? zoom : 0.75;
+    const hot = hottestNode(cy);
+    const at = hot ? hot.position() : { x: box.x1 + box.w / 2, y: box.y1 };
+    // From the top on, where the hottest node is in sight then.
+    const y = (at.y - box.y1) * readable + 60 < cy.height() ? box.y1 : at.y;
+    const pan = {
+      x: start(box.x1, box.w, cy.width(), readable, at.x, 12),
+      y: start(box.y1, box.h, cy.height(), readable, y, 16),
+    };
+    move(cy, { zoom: readable, pan: pan }, duration);
+    untouched = true;
   }
 
   function move(cy, view, duration) {
@@ -48,6 +75,7 @@
   function show(cy, node, duration) {
     const element = cy.getElementById("n" + node);
     if (!element.length) return look(cy, duration);
+    untouched = false;
     const box = element.boundingBox({ includeLabels: false });
     const fits = Math.min(cy.width() / (box.w + 80), cy.height() / (box.h + 80));
     const zoom = Math.min(Math.max(Math.min(cy.zoom(), fits), Math.min(0.45, fits < 0.45 ? 0.45 : fits)), 1.2);
@@ -107,6 +135,12 @@
       cy.on("pan zoom", function () {
         hint(null);
       });
+      cy.on("dragpan scrollzoom pinchzoom", function () {
+        untouched = false;
+      });
+      cy.on("resize", function () {
+        if (untouched) look(cy, 0);
+      });
     }
     then(cy);
   }
@@ -114,8 +148,9 @@
   function camera(act) {
     const cy = canvas();
     if (!cy) return;
+    untouched = false;
     if (act === "fit") {
-      const box = cy.elements().boundingBox({ includeLabels: false });
+      const box = extent(cy);
       const zoom = Math.min(1.2, cy.width() / (box.w + 40), cy.height() / (box.h + 40));
       const x = (cy.width() - box.w * zoom) / 2 - box.x1 * zoom;
       move(cy, { zoom: zoom, pan: { x: x, y: (cy.height() - box.h * zoom) / 2 - box.y1 * zoom } }, 180);
@@ -128,9 +163,7 @@
   function hottest() {
     const cy = canvas();
     if (!cy || !cy.nodes().length) return;
-    const found = cy.nodes("[share >= 0]").not(".box").max(function (element) {
-      return element.data("share");
-    }).ele;
+    const found = hottestNode(cy);
     if (!found) return;
     pick(picked(found.data()));
     show(cy, found.data("node"), 200);

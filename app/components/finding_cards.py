@@ -17,6 +17,14 @@ from app.components.term import term
 from app.units import plural
 from app.views.overview import FindingView
 
+_SHOWN = 4
+
+
+def findings_pixels(findings: Sequence[FindingView]) -> float:
+    """Return about how high the card is on a wide screen."""
+    shown = (250.0 + 27 * ((len(finding.evidence) + 1) // 2) for finding in findings[:_SHOWN])
+    return 80.0 + sum(shown) + (30 if len(findings) > _SHOWN else 0)
+
 
 def finding_cards(run: str, findings: Sequence[FindingView], chosen: str) -> Any:
     """Return the findings of a run, the one with the id `chosen` marked; the first that can be answered is primary."""
@@ -26,7 +34,7 @@ def finding_cards(run: str, findings: Sequence[FindingView], chosen: str) -> Any
         )
     first = next((finding.id for finding in findings if finding.optimizer), "")
     cards = [_finding(run, finding, finding.id == chosen, finding.id == first) for finding in findings]
-    shown, more = cards[:4], cards[4:]
+    shown, more = cards[:_SHOWN], cards[_SHOWN:]
     rest = [html.Details([html.Summary(plural(len(more), "more finding")), *more], className="hb-more")] if more else []
     return section(
         term("finding", "Findings"), *shown, *rest, text="What mending would give back most comes first.", id="findings"

@@ -22,6 +22,7 @@ from app.views.graph_elements import KIND_WORDS
 from app.views.graph_scene import Scene, figures
 
 _LISTED = 25
+_COLUMNS = (("Node", ""), ("What it is", "hb-graph-kind"), ("Self time", ""), ("", ""))
 
 
 def tool(act: str, label: str, sign: str, *, node: int | None = None) -> html.Button:
@@ -55,7 +56,11 @@ def node_list(hierarchy: Hierarchy, scene: Scene) -> Any:
     rows = [
         html.Tr(
             [
-                html.Td(_node_button("pick", node.node, node.label)),
+                html.Td(
+                    _node_button("pick", node.node, node.label),
+                    className="hb-graph-name",
+                    **attributes(data_kind=KIND_WORDS[hierarchy.kinds[node.node]]),
+                ),
                 html.Td(KIND_WORDS[hierarchy.kinds[node.node]], className="hb-graph-kind"),
                 html.Td(node.figures, className="hb-graph-figures"),
                 html.Td(_open_button(hierarchy, node.node, node.opened)),
@@ -65,7 +70,7 @@ def node_list(hierarchy: Hierarchy, scene: Scene) -> Any:
     ]
     hidden = max(len(leaves) - _LISTED, 0) + max(len(boxes) - _LISTED, 0)
     more = [dmc.Text(f"{plural(hidden, 'node')} more in the picture.", size="sm", c="dimmed")] if hidden else []
-    head = html.Thead(html.Tr([html.Th(name, scope="col") for name in ("Node", "What it is", "Self time", "")]))
+    head = html.Thead(html.Tr([html.Th(name, scope="col", className=css) for name, css in _COLUMNS]))
     table = html.Div(html.Table([head, html.Tbody(rows)], className="hb-graph-table"), className="hb-graph-scroll")
     title = dmc.Title(f"{plural(len(scene.nodes), 'node')} shown, hottest first", order=2, className="hb-section-title")
     return dmc.Stack([title, table, *more], gap="xs")

@@ -32,10 +32,16 @@ def hot_ops(run: str, view: Overview) -> Any:
         html.Span(["Hot ops by ", term("self time")]),
         figure(bars.hot_ops(view.hot_ops), "hot-ops", "Hot ops by self time", text=words),
         html.Div(id="overview-op", className="hb-live", **attributes(aria_live="polite")),
+        *([html.Div(view.between, className="hb-subtitle")] if view.between else []),
         table,
         text=text,
         right=origin_badge(False),
     )
+
+
+def hot_ops_pixels(view: Overview) -> float:
+    """Return about how high the card is on a wide screen."""
+    return 250.0 + bars.ROW_PIXELS * max(len(view.hot_ops), 2)
 
 
 def _op_table(run: str, view: Overview) -> Any:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from app.figures.theme import BLUE, CATEGORY_COLOURS, GREY, ORANGE, RED, label
 from app.units import mebibytes, milliseconds, percent
 
-_ROW_PIXELS = 30
+ROW_PIXELS = 30
 
 
 def hot_ops(ops: Sequence[Mapping[str, Any]], limit: int = 10) -> go.Figure:
@@ -61,6 +61,6 @@ def _bars(
     )
     figure = go.Figure(bars)
     figure.update_xaxes(title={"text": title}, rangemode="tozero", range=[0, 1.25 * max(values, default=1.0) or 1.0])
-    figure.update_yaxes(tickvals=positions, ticktext=names, autorange="reversed", showgrid=False)
-    figure.update_layout(height=_ROW_PIXELS * max(len(names), 2) + 70, showlegend=False)
+    figure.update_yaxes(tickvals=positions, ticktext=names, autorange="reversed", showgrid=False, ticklabelstandoff=8)
+    figure.update_layout(height=ROW_PIXELS * max(len(names), 2) + 70, showlegend=False)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -17,8 +18,8 @@ from app.components.command import command_line
 from app.components.empty import empty
 from app.components.facts import bars, facts
 from app.components.figure import figure
-from app.components.finding_cards import finding_cards
-from app.components.hot_ops import chosen_op, hot_ops
+from app.components.finding_cards import finding_cards, findings_pixels
+from app.components.hot_ops import chosen_op, hot_ops, hot_ops_pixels
 from app.components.kpi import kpi, kpi_row
 from app.components.links import link, link_button
 from app.components.new_run import captures
@@ -28,15 +29,18 @@ from app.figures.lines import live_bytes
 from app.store import Entry, Store
 from app.store.keeps import kept
 from app.units import mebibytes, milliseconds, percent, printable, ratio
+from app.views.columns import arrange
 from app.views.experiments import ProofView, proof_view
 from app.views.loaded import derived, loaded_diagnosis, loaded_run, run_entry
 from app.views.overview import KeyFigure, Overview, make_overview
 from app.web.context import context
+from app.workloads import is_local, place_name
 
 PATH = "/"
 TITLE = "Overview"
 ICON = "overview"
 NEEDS_RUN = True
+_LATER_PIXELS = 280
 
 
 def layout(query: Mapping[str, str]) -> Any:
@@ -49,29 +53,26 @@ def layout(query: Mapping[str, str]) -> Any:
     view: Overview = derived(
         store, entry.id, "overview", lambda run: make_overview(run, loaded_diagnosis(store, run.id))
     )
-    left = [hot_ops(entry.id, view), _memory(run), *_live_bytes(run)]
+    cards = _lower_cards(entry, run, view)
+    above = hot_ops_pixels(view), findings_pixels(view.findings)
+    order = arrange(*above, [(name, pixels) for name, (_, pixels) in cards.items()])
+    left = [hot_ops(entry.id, view), *(cards[name][0] for name in order.left)]
     right = [
         finding_cards(entry.id, view.findings, query.get("finding", "")),
-        _modules(entry, view),
-        *_device(view),
+        *(cards[name][0] for name in order.right),
     ]
-    # It goes where the column is shorter: findings are the long ones.
-    (left if view.findings else right).append(_capture(view))
     return dmc.Stack(
         [
             _heading(entry, view),
             kpi_row(*(_card(item) for item in view.figures), columns=5),
             html.Div(_kept(store, entry), id="overview-kept", className="hb-live"),
-            dmc.Grid(
-                [
-                    dmc.GridCol(dmc.Stack(left, gap="md"), span={"base": 12, "lg": 7}),
-                    dmc.GridCol(dmc.Stack(right, gap="md"), span={"base": 12, "lg": 5}),
-                ],
-                gutter="md",
-            ),
-            _where(view),
+            html.Div([html.Div(left), html.Div(right)], className="hb-columns"),
+            *(html.Div([cards[name][0] for name in row], className="hb-pair") for row in order.rows),
+            _where(entry, view),
             command_line(f"hotbench show {entry.id}"),
             dcc.Store(id="overview-run", data={"run": entry.id, "ops": list(view.hot_ops)}),
+            dcc.Store(id="overview-later"),
+            *([] if run.memory.timeline else [html.Div(id="overview-bytes", hidden=True)]),
         ],
         gap="md",
     )
@@ -94,7 +95,8 @@ def _no_run() -> Any:
 
 
 def _heading(entry: Entry, view: Overview) -> Any:
-    words: list[Any] = [" · ".join(view.subtitle), " · captured ", ago(entry.created)]
+    place = "" if is_local(entry) else f" by the worker {printable(place_name(entry))}"
+    words: list[Any] = [" · ".join(view.subtitle), " · captured ", ago(entry.created), place]
     tags = [dmc.Badge(tag, variant="outline", color="gray", radius="sm", tt="none") for tag in entry.tags]
     acts = dmc.Group(
         [
@@ -125,7 +127,8 @@ def _kept(store: Store, entry: Entry) -> list[Any]:
     for mark in marks:
         proof = read_proof(store, mark.experiment)
         rows.append(_kept_line(proof_view(proof.experiment, proof.candidate), mark.user, mark.created))
-    return [section(term("kept", "Kept for this run"), *rows)]
+    text = "Its before was measured again, in the experiment's own sitting: it can differ from the step time above."
+    return [section(term("kept", "Kept for this run"), *rows, text=text)]
 
 
 def _kept_line(view: ProofView, user: str, created: str) -> Any:
@@ -134,6 +137,7 @@ def _kept_line(view: ProofView, user: str, created: str) -> Any:
         [
             verdict_badge(view.verdict),
             html.Span([html.Strong(gain), " step time, 95 % interval"]),
+            *_sitting(view),
             origin_badge(False),
             html.Span([f"by {user} ", ago(created)], className="hb-subtitle"),
             link("Experiment", "/experiments", experiment=view.id),
@@ -142,42 +146,72 @@ def _kept_line(view: ProofView, user: str, created: str) -> Any:
     )
 
 
+def _sitting(view: ProofView) -> list[Any]:
+    if not view.measured:
+        return []
+    before, after = (milliseconds(median(seconds)) for seconds in (view.before_seconds, view.after_seconds))
+    return [html.Span(f"{before} before, {after} after")]
+
+
+def _lower_cards(entry: Entry, run: Run, view: Overview) -> dict[str, tuple[Any, float]]:
+    """Return the cards that stand where there is room, each with about its height in pixels."""
+    notes = sum(22 * (1 + len(text) // 60) for text in view.notes)
+    cards = {"memory": (_memory(run), _LATER_PIXELS + 90.0)}
+    if run.memory.timeline:
+        cards["bytes"] = (_live_bytes(), _LATER_PIXELS + 90.0)
+    cards["modules"] = (_modules(entry, view), 90.0 + 29 * len(view.modules))
+    cards["capture"] = (_capture(view), 260.0 + notes)
+    if view.device:
+        cards["device"] = (_device(view), 90.0 + 85 * (1 + len(view.device) // 3))
+    return cards
+
+
 def _memory(run: Run) -> Any:
-    at_peak = run.memory.at_peak
-    words = ", ".join(f"{name.replace('_', ' ')} {mebibytes(count)}" for name, count in at_peak.items() if count)
     return section(
         "Memory at the peak",
-        figure(memory_at_peak(at_peak), "memory-at-peak", "Live bytes at the peak by category", text=words),
+        _later("overview-memory"),
         text=f"What the {mebibytes(run.memory.peak_bytes)} at the peak hold.",
         right=origin_badge(False),
     )
 
 
-def _live_bytes(run: Run) -> list[Any]:
+def _live_bytes() -> Any:
+    return section(
+        term("live bytes", "Live bytes over the step"),
+        _later("overview-bytes"),
+        text="One recorded step; recording slows it, so its clock is not the step time.",
+        right=origin_badge(False),
+    )
+
+
+def _later(id: str) -> html.Div:
+    """Return room for a figure that comes once the first one is drawn: it is below what is seen first."""
+    return html.Div(id=id, style={"minHeight": f"{_LATER_PIXELS}px"})
+
+
+def later_figures(run: Run) -> tuple[Any, Any]:
+    """Return the figures further down: memory at the peak, and live bytes; None where no timeline was recorded."""
+    at_peak = run.memory.at_peak
+    words = ", ".join(f"{name.replace('_', ' ')} {mebibytes(count)}" for name, count in at_peak.items() if count)
+    memory = figure(
+        memory_at_peak(at_peak),
+        "memory-at-peak",
+        "Live bytes at the peak by category",
+        text=words,
+        height=_LATER_PIXELS,
+    )
     if not run.memory.timeline:
-        return []
+        return memory, None
     counts = [count for _, count in run.memory.timeline]
     words = f"Between {mebibytes(min(counts))} and {mebibytes(max(counts))}."
-    return [
-        section(
-            term("live bytes", "Live bytes over the step"),
-            figure(
-                live_bytes(run.memory.timeline),
-                "live-bytes",
-                "Live bytes over one recorded step",
-                text=words,
-            ),
-            text="One recorded step; recording slows it, so its clock is not the step time.",
-            right=origin_badge(False),
-        )
-    ]
+    label = "Live bytes over one recorded step"
+    timeline = live_bytes(run.memory.timeline)
+    return memory, figure(timeline, "live-bytes", label, text=words, height=_LATER_PIXELS)
 
 
-def _device(view: Overview) -> list[Any]:
-    if not view.device:
-        return []
+def _device(view: Overview) -> Any:
     text = "Medians of the driver's readings while the timed steps ran, with their quartiles."
-    return [section("Device", facts(view.device), text=text, right=origin_badge(False))]
+    return section("Device", facts(view.device), text=text, right=origin_badge(False))
 
 
 def _modules(entry: Entry, view: Overview) -> Any:
@@ -209,10 +243,11 @@ def _capture_term(label: str) -> Any:
     return term("overhead", label) if label == "Overhead" else label
 
 
-def _where(view: Overview) -> Any:
-    return section(
-        "Where it was measured", facts(view.environment), text="A time holds for this device and these versions."
-    )
+def _where(entry: Entry, view: Overview) -> Any:
+    rows = view.environment
+    if not is_local(entry):
+        rows = (("Worker", printable(place_name(entry)), "it captured this run on its own machine"), *rows)
+    return section("Where it was measured", facts(rows), text="A time holds for this device and these versions.")
 
 
 def register(app: Dash) -> None:
@@ -223,6 +258,17 @@ def register(app: Dash) -> None:
     def _first(_changed: object) -> Any:
         runs = context().store.entries("run")
         return runs[0].id if runs else no_update
+
+    client(app, "drawLater", Output("overview-later", "data"), Input("overview-run", "data"))
+
+    @app.callback(
+        Output("overview-memory", "children"),
+        Output("overview-bytes", "children"),
+        Input("overview-later", "data"),
+        prevent_initial_call=True,
+    )
+    def _later(wanted: str | None) -> Any:
+        return later_figures(loaded_run(context().store, wanted)) if wanted else (no_update, no_update)
 
     @app.callback(
         Output("overview-kept", "children"),

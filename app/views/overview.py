@@ -65,6 +65,8 @@ class Overview:
     figures: tuple[KeyFigure, ...]
     hot_ops: tuple[dict[str, Any], ...]
     op_names: int
+    between: str
+    """Why the step takes longer than its ops; empty where it does not."""
     findings: tuple[FindingView, ...]
     modules: tuple[ModuleTime, ...]
     coverage: tuple[tuple[str, str, str], ...]
@@ -81,6 +83,7 @@ def make_overview(run: Run, diagnosis: Diagnosis) -> Overview:
         figures=(_step_time(run), _throughput(run), _device_use(run), _peak_memory(run), _achieved(run)),
         hot_ops=_with_hottest(run, summary["ops"]),
         op_names=summary["op_names"],
+        between=_between(run),
         findings=tuple(finding_view(finding, run) for finding in diagnosis.findings),
         modules=module_times(run.graph, limit=10),
         coverage=_coverage(run),
@@ -98,6 +101,18 @@ def _with_hottest(run: Run, groups: Sequence[dict[str, Any]]) -> tuple[dict[str,
         if op.name not in slowest or seconds > slowest[op.name][0]:
             slowest[op.name] = (seconds, op.index)
     return tuple({**group, "hottest": slowest[group["name"]][1]} for group in groups)
+
+
+def _between(run: Run) -> str:
+    step = run.step_seconds.median
+    inside = sum(op.self_seconds.median for op in run.graph.ops if op.self_seconds is not None)
+    if not 0 < inside < step:
+        return ""
+    rest = "Python and dispatch between the ops" if run.device.kind == "cpu" else "Python, dispatch and waiting"
+    return (
+        f"The ops' self times add up to {milliseconds(inside)}; the step takes {milliseconds(step)} by the wall clock, "
+        f"unprofiled: the rest is {rest}."
+    )
 
 
 def _subtitle(run: Run) -> tuple[str, ...]:
