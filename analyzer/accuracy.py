@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils import _pytree as pytree
 
+from analyzer.closeness import GIVEN
 from analyzer.closeness import Accuracy as Accuracy
 from analyzer.errors import HotbenchError, WorkloadError
 from analyzer.workload import Stepper, seed_everything, seeded
@@ -176,7 +177,7 @@ def compare_outputs(
 
 def _tolerance(dtypes: set[torch.dtype], max_error: float | None, sensitivity: float) -> tuple[float, str]:
     if max_error is not None:
-        return max_error, "given by the caller"
+        return max_error, GIVEN
     tolerance, reason = max((TOLERANCES.get(dtype, EXACT) for dtype in dtypes), default=EXACT)
     widest = min(SENSITIVITY_FACTOR * sensitivity, SENSITIVITY_CAP * tolerance)
     if widest <= tolerance:

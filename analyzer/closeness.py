@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+GIVEN = "given by the caller"
+"""The reason of a tolerance that whoever asked chose, not the dtype."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:

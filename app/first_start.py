@@ -16,7 +16,7 @@ def submit_first_run(context: Context, workload: str) -> Job | None:
     return context.jobs.submit(
         "profile",
         {"workload": workload, "device": "auto", "steps": None, "threads": None},
-        title=f"Profile {Path(file).name}:{function}",
+        title=f"Capture {Path(file).name}:{function}",
         user="local",
         needs={"place": "local"},
     )

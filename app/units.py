@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from datetime import UTC, datetime
 
 MISSING = "–"
+_RATIO = re.compile(r"(?<![\d.])(\d+\.\d{3})x?(?![\w.×])")
+"""A ratio in a verdict's reason, which has three places: 1.026 or 5.770x."""
 
 
 def digits(value: float, significant: int = 3) -> str:
@@ -30,12 +33,12 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def mebibytes(count: float | None) -> str:
-    """Return "1.50 MiB", below 0.01 MiB in bytes or KiB, from 1 GiB on in GiB; a dash for None."""
+    """Return "1.50 MiB", below 0.1 MiB in bytes or KiB, from 1 GiB on in GiB; a dash for None."""
     if count is None:
         return MISSING
     if abs(count) < 1024:
         return f"{count:,.0f} B"
-    for size, unit in ((2**30, "GiB"), (10_486, "MiB")):
+    for size, unit in ((2**30, "GiB"), (104_858, "MiB")):
         if abs(count) >= size:
             return f"{digits(count / (2**20 if unit == 'MiB' else size))} {unit}"
     return f"{digits(count / 2**10)} KiB"
@@ -102,8 +105,8 @@ def evidence_label(name: str) -> str:
 
 
 def verdict_reason(verdict: str, reason: str) -> str:
-    """Return the reason for showing beside its verdict, which it may begin with."""
-    return reason.removeprefix(f"{verdict}: ")
+    """Return the reason for showing beside its verdict, which it may begin with; its ratios as `ratio` writes them."""
+    return _RATIO.sub(lambda found: ratio(float(found[1])), reason.removeprefix(f"{verdict}: "))
 
 
 def printable(text: str) -> str:

@@ -65,8 +65,8 @@ def export_artifact(candidate: Candidate, experiment: Experiment, folder: Path) 
         raise HotbenchError(f"a candidate of {names} has no artifact yet; export a candidate of fusion alone")
     args, kwargs = model.batch(0)
     proof = {
-        "candidate.json": dump_json(to_plain(candidate.reference)),
-        "experiment.json": dump_json(to_plain(experiment)),
+        "candidate.json": dump_json(without_folders(to_plain(candidate.reference))),
+        "experiment.json": dump_json(without_folders(to_plain(experiment))),
     }
     return export_module(model.model, args, kwargs, folder, {**proof})
 
@@ -93,6 +93,15 @@ def export_module(
         shutil.rmtree(trial, ignore_errors=True)
     manifest = write_folder(folder, dict(files), KIND, identity)
     return Artifact(identity, tuple(sorted(files)), manifest.digest(), LOADS_WITH, error_after_reload)
+
+
+def without_folders(value: Any) -> Any:
+    """Return plain JSON whose absolute paths are file names alone: an artifact goes to others, the folders do not."""
+    if isinstance(value, dict):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def verify_artifact(folder: Path, expected_sha256: str | None = None) -> float:

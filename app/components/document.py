@@ -116,7 +116,7 @@ def _table(table: Table) -> html.Div:
 
 def _row(table: Table, row: Sequence[str], index: int) -> html.Tr:
     depth = table.depths[index] if table.depths else 0
-    first = html.Th(row[0], scope="row", style={"paddingLeft": f"{10 + 14 * depth}px"})
+    first = html.Th(row[0], scope="row", style={"paddingLeft": f"{8 + 14 * depth}px"})
     rest = [html.Td(cell, className=_align(table, name)) for cell, name in zip(row[1:], table.columns[1:], strict=True)]
     return html.Tr([first, *rest])
 

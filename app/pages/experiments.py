@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -21,6 +22,7 @@ from app.components.experiment_acts import experiment_acts
 from app.components.links import link, link_button
 from app.components.table import table
 from app.components.verdict import verdict_panel
+from app.reports.document import Section
 from app.reports.experiment_document import experiment_document
 from app.store import Entry, Store
 from app.store.keeps import all_kept
@@ -35,6 +37,7 @@ TITLE = "Experiments"
 ICON = "experiments"
 NEEDS_RUN = False
 
+_BESIDE_VERDICT = ("Speedup", "Predicted speedup", "Prediction error")
 _loaded = Cache(64)
 
 
@@ -112,10 +115,21 @@ def _detail(text: str) -> Any:
             page_heading(report.title, about, back),
             section("What was found", verdict_panel(view)),
             section("What to do with it", experiment_acts(state, "experiments")),
-            # The times' figures and facts stand above, beside the verdict.
-            *document(report, {}),
+            *document(dataclasses.replace(report, sections=_below_verdict(report.sections)), {}),
         ],
         gap="md",
+    )
+
+
+def _below_verdict(sections: Sequence[Section]) -> tuple[Section, ...]:
+    """Return a report's sections without what stands beside the verdict already: of the times all but the table."""
+    return tuple(
+        dataclasses.replace(
+            item, figures=(), notes=(), facts=tuple(fact for fact in item.facts if fact.label not in _BESIDE_VERDICT)
+        )
+        if item.id == "time"
+        else item
+        for item in sections
     )
 
 

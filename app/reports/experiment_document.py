@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analyzer.closeness import GIVEN
 from analyzer.measurement import Estimate, measure_quartiles
 from app.reports.decisions import decision_tables, decision_text
 from app.reports.document import MEASURED, PREDICTED, Document, Fact, Section, Table
@@ -26,7 +29,7 @@ from app.units import (
 if TYPE_CHECKING:
     from analyzer.experiment import Accuracy, Experiment
     from analyzer.run import Run
-    from optimizers.plan import Applied, Candidate
+    from optimizers.plan import Applied, Candidate, Plan
 
 TONES = {"faster": "good", "smaller": "good", "slower": "bad", "refused": "bad", "inconclusive": "warn"}
 
@@ -209,13 +212,31 @@ def _reproduce(experiment: Experiment, applied: Sequence[Applied], run: Run) -> 
     commands = [f"hotbench profile {run.workload.name} --device {run.device.kind} --threads {run.threads}"]
     if applied:
         names = ",".join(item.plan.optimizer for item in applied)
-        settings = "".join(
-            f" --set {item.plan.optimizer}.{name}={value}"
-            for item in applied
-            for name, value in item.plan.options.items()
-        )
-        commands.append(f"hotbench optimize {run.id} --with {names}{settings}")
+        settings = "".join(f" --set {shlex.quote(text)}" for item in applied for text in _settings(item.plan))
+        commands.append(f"hotbench optimize {run.id} --with {names}{settings}{_max_error(experiment.accuracy)}")
         commands.append(f"hotbench export {experiment.id} -o artifact")
     commands.append(f"hotbench report {experiment.id} -o report.html")
     text = "In the folder of the workload. A new run gets an id of its own; times differ within the noise floor."
     return Section("reproduce", "How to repeat it", text, commands=tuple(commands))
+
+
+def _settings(plan: Plan) -> list[str]:
+    """Return NAME.OPTION=VALUE of a plan's options, as the command line reads them; those at their default left out."""
+    # Loads torch, which a candidate has loaded by now.
+    from optimizers.registry import optimizer_named
+
+    defaults = {
+        item.name: item.default
+        for item in dataclasses.fields(optimizer_named(plan.optimizer).options)
+        if item.default is not dataclasses.MISSING
+    }
+    chosen = [(name, value) for name, value in plan.options.items() if name not in defaults or value != defaults[name]]
+    return [f"{plan.optimizer}.{name}={_option_text(value)}" for name, value in chosen]
+
+
+def _max_error(accuracy: Accuracy) -> str:
+    return f" --max-error {accuracy.tolerance!r}" if accuracy.tolerance_reason == GIVEN else ""
+
+
+def _option_text(value: object) -> str:
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

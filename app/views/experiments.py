@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ def proof_view(experiment: Experiment, candidate: Candidate | None) -> ProofView
         id=experiment.id,
         verdict=experiment.verdict,
         tone=TONES.get(experiment.verdict, "warn"),
-        reason=verdict_reason(experiment.verdict, experiment.reason),
+        reason=_reason(experiment),
         speedup=experiment.speedup,
         noise_floor=experiment.noise_floor,
         before_seconds=experiment.before_seconds,
@@ -88,6 +89,17 @@ def proof_view(experiment: Experiment, candidate: Candidate | None) -> ProofView
         headline=_headline(experiment),
         notes=experiment.notes,
     )
+
+
+_SHOWN_AS_FACTS = re.compile(r"[\d.]+x \(|peak memory [\d.]+x$|size [\d.]+x$")
+
+
+def _reason(experiment: Experiment) -> str:
+    """Return the reason without the figures that stand among the facts below it."""
+    parts = experiment.reason.removeprefix(f"{experiment.verdict}: ").split("; ")
+    rest = [part for part in parts if not (experiment.before_seconds and _SHOWN_AS_FACTS.match(part))]
+    text = verdict_reason(experiment.verdict, "; ".join(rest or parts))
+    return text[:1].upper() + text[1:]
 
 
 _WORD_TONES = {

@@ -107,7 +107,7 @@ def job_request(
         "steps": _count(steps, "steps", MOST_STEPS),
         "threads": _count(threads, "threads", MOST_THREADS),
     }
-    title = f"Profile {choice.label}"
+    title = f"Capture {choice.label}"
     if choice.place == LOCAL:
         return JobRequest({"workload": check_allowed(choice.workload, folders), **options}, title, {"place": LOCAL})
     needs: Mapping[str, Any] = {

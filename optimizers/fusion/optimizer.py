@@ -63,7 +63,7 @@ class Fusion:
         if not taken:
             return Refusal(NAME, "the step has no pointwise op or reduction that one kernel would speed up")
         ops = sum(len(target.ops) for target in taken)
-        summary = f"{ops} of {sum(1 for _ in run.graph.top_level())} ops become part of generated kernels"
+        summary = f"{ops:,} of {sum(1 for _ in run.graph.top_level()):,} ops become part of generated kernels"
         chosen = {"max_error": options.max_error, "min_gain": options.min_gain}
         identity = content_id("plan", [run.id, NAME, chosen, [target.title for target in targets]])
         return Plan(identity, run.id, NAME, chosen, (*targets, *unsupported_targets(run)), estimate, summary)

@@ -78,13 +78,13 @@ def measured(place: Path) -> Mapping[str, str]:
 
 def measure(store: Store) -> None:
     """Put into the store: two runs, an experiment that is kept, its artifact, and a report with a remark."""
-    run = in_a_job(store, "profile", {"workload": f"{WORKLOAD}:workload", "threads": 1}, "Profile lstm.py:workload")
+    run = in_a_job(store, "profile", {"workload": f"{WORKLOAD}:workload", "threads": 1}, "Capture lstm.py:workload")
     arguments = {"run": run["run"], "optimizers": ["fusion"], "settings": {}}
     proof = in_a_job(store, "optimize", arguments, "Fusion of lstm.py:workload", run["run"])
     in_a_job(store, "export", {"experiment": proof["experiment"]}, "Export fusion", run["run"])
     report = workbench.publish(store, proof["experiment"], USER, "The LSTM cell, fused")
     reviews.add_comment(store, report.id, "op:40", "ada", "Is this the product that stays outside the fused program?")
-    in_a_job(store, "profile", {"workload": f"{WORKLOAD}:training", "threads": 1}, "Profile lstm.py:training")
+    in_a_job(store, "profile", {"workload": f"{WORKLOAD}:training", "threads": 1}, "Capture lstm.py:training")
 
 
 def in_a_job(

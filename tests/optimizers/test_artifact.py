@@ -16,7 +16,14 @@ import pytest
 import torch
 
 from analyzer.errors import HotbenchError, RecordError
-from optimizers.artifact import Artifact, check_artifact, export_module, load_artifact, verify_artifact
+from optimizers.artifact import (
+    Artifact,
+    check_artifact,
+    export_module,
+    load_artifact,
+    verify_artifact,
+    without_folders,
+)
 from optimizers.fusion.api import fuse
 from optimizers.fusion.module import FusedModule
 from tests.optimizers.fusion.interpreted import Function, assert_same
@@ -195,3 +202,12 @@ def test_ops_of_other_libraries_are_refused() -> None:
     with pytest.raises(HotbenchError, match="another library registers"):
         export_module(fused, (torch.randn(3, 4),), {}, Path("never-written"), {})
     assert not Path("never-written").exists()
+
+
+def test_what_is_handed_out_names_files_without_the_folders_they_lie_in():
+    reference = {"path": "/home/ada/secret/lstm.py", "function": "workload", "seed": 0}
+    kept = {"arguments": [reference, {"candidate": "/store/candidate-1"}], "reason": "1.5x; a/b", "ratio": 1.5}
+    assert without_folders(kept) == {
+        "arguments": [{**reference, "path": "lstm.py"}, {"candidate": "candidate-1"}], "reason": "1.5x; a/b",
+        "ratio": 1.5,
+    }  # fmt: skip

@@ -55,6 +55,12 @@ def test_the_detail_holds_every_section_of_the_report(desk):
     assert "2.29× faster" in shown and "within the predicted 1.40× to 2.60×" in shown
 
 
+def test_the_speedup_and_the_notes_stand_once_on_the_page(desk):
+    shown = texts(page.layout({"experiment": desk.experiment.id}))
+    assert shown.count("Predicted speedup") == 0 and shown.count("Noise floor") >= 1
+    assert shown.count("95 % interval 2.25× to 2.33×") == 1
+
+
 def test_an_unknown_experiment_in_the_address_is_refused_in_words(desk):
     with pytest.raises(HotbenchError, match="no experiment 'experiment-ff'"):
         page.layout({"experiment": "experiment-ff"})
