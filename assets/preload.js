@@ -1,5 +1,5 @@
-// Figures need plotly's script of 4.8 MB: it is fetched beside the first ones. It runs only once the page's words stand:
-// that takes as long as all else together, and a person reads meanwhile.
+// Figures need plotly's script of 4.8 MB: it is fetched beside the first ones. It runs only once the page's words and
+// bars stand: that takes as long as all else together, and a person reads meanwhile.
 (function () {
   "use strict";
   const SCRIPT = "/_dash-component-suites/plotly/package_data/plotly.min.js";
@@ -22,20 +22,21 @@
 
   window.dash_clientside = Object.assign({}, window.dash_clientside);
   window.dash_clientside.hotbench = Object.assign({}, window.dash_clientside.hotbench, {
-    // The figures further down are asked for once the first one is drawn, and the browser has nothing else to do.
-    drawLater: function (shown) {
-      if (!shown) return window.dash_clientside.no_update;
+    // The Overview's figure is asked for once its place is near the screen, and the browser has nothing else to do.
+    whenNear: function (run) {
+      const room = document.getElementById("overview-bytes");
+      if (!run || !room) return window.dash_clientside.no_update;
+      const idle = window.requestIdleCallback || ((act) => window.setTimeout(act, 100));
       return new Promise(function (done) {
-        function look(tries) {
-          if (tries > 0 && !document.querySelector("#hot-ops .main-svg")) {
-            window.setTimeout(look, 50, tries - 1);
-          } else if (window.requestIdleCallback) {
-            window.requestIdleCallback(() => done(shown.run), { timeout: 600 });
-          } else {
-            window.setTimeout(done, 100, shown.run);
-          }
-        }
-        look(200);
+        const near = new IntersectionObserver(
+          function (seen) {
+            if (!seen.some((entry) => entry.isIntersecting)) return;
+            near.disconnect();
+            idle(() => done(run), { timeout: 600 });
+          },
+          { rootMargin: "400px" }
+        );
+        near.observe(room);
       });
     },
   });

@@ -34,8 +34,9 @@ NAMES_BYTES = 1 << 24
 FIRST_HALF = 0.5
 # A second half begins at a random op, by torch's own sampling, which costs nothing until it hits. The last of many
 # samples scatters little; it comes early enough that most second halves reach back to where first halves end.
-SECOND_HALF = 0.4
-WAKES = 16
+SECOND_HALF = 0.5
+LEAST_WAKES, MOST_WAKES = 16, 64
+OPS_PER_WAKE = 64
 
 _busy = threading.Lock()
 
@@ -48,12 +49,12 @@ class RecorderError(Exception):
 class Halving:
     """When steps record a half: ops in a CPU second, in a step, and steps in the pass, of each at least so many.
 
-    At 100,000 ops in a second a whole record costs some 2 %; with 20 steps, most ops are still timed in 10 or more.
+    At 100,000 ops in a second a whole record costs some 2 %; with 24 steps, most ops are still timed in 10 or more.
     """
 
     ops_per_second: float = 100_000.0
     ops: int = 200
-    steps: int = 20
+    steps: int = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class OpRecorder:
         state.names_used, state.names_size, state.full, state.entries = 1, NAMES_BYTES, 0, 0
         state.recording = callbacks.add(self.code.started, self.code.ended, callbacks.SCOPES)
         if self.halves:
-            probability = min(1.0, WAKES / (SECOND_HALF * self._ops()))
+            probability = min(1.0, self._wakes() / (SECOND_HALF * self._ops()))
             state.waking = callbacks.add(self.code.woken, None, callbacks.CALLS, probability)
         state.strangers = 0
         state.thread = _this_thread()
@@ -173,7 +174,7 @@ class OpRecorder:
         begin = state.entries
         state.stopped = -1
         state.limit = begin + round(FIRST_HALF * 2 * self._ops()) if part == "first half" else LIMIT
-        state.wakes_left = WAKES
+        state.wakes_left = self._wakes()
         callbacks.enable(state.waking if part == "second half" else state.recording)
         try:
             stepper.step()
@@ -191,6 +192,9 @@ class OpRecorder:
 
     def _ops(self) -> int:
         return len(self._whole.names) if self._whole is not None else 0
+
+    def _wakes(self) -> int:
+        return min(max(self._ops() // OPS_PER_WAKE, LEAST_WAKES), MOST_WAKES)
 
     def _step_ops(self, log: StepLog) -> StepOps | None:
         """Return the step's ops; None where a half is not one of the step that was recorded whole.

@@ -30,17 +30,24 @@ def evidence(rows: Sequence[tuple[Any, Any]]) -> html.Dl:
     return html.Dl([html.Div([html.Dt(label), html.Dd(value)]) for label, value in rows], className="hb-evidence")
 
 
-def bars(rows: Sequence[tuple[str, float, str, int]], label: str) -> html.Ul:
+def bars(rows: Sequence[tuple[str, float, str, int]], label: str, colours: Sequence[str] = ()) -> html.Ul:
     """Return (text, share from 0 to 1, words, depth) as rows with a bar each; `depth` indents."""
-    return html.Ul([_bar(*row) for row in rows], className="hb-bars", **attributes(aria_label=label))
+    colour = dict(enumerate(colours))
+    items = [_bar(*row, colour.get(place, "")) for place, row in enumerate(rows)]
+    return html.Ul(items, className="hb-bars", **attributes(aria_label=label))
 
 
-def _bar(text: str, share: float, words: str, depth: int) -> html.Li:
-    fill = html.Span(className="hb-bar-fill", style={"width": f"{100 * min(max(share, 0.0), 1.0):.2f}%"})
+def bar_fill(share: float, colour: str = "") -> html.Span:
+    """Return the coloured part of a bar, `share` of its track from 0 to 1; the usual colour unless one is given."""
+    style = {"width": f"{100 * min(max(share, 0.0), 1.0):.2f}%"} | ({"background": colour} if colour else {})
+    return html.Span(className="hb-bar-fill", style=style)
+
+
+def _bar(text: str, share: float, words: str, depth: int, colour: str) -> html.Li:
     return html.Li(
         [
             html.Span(text, className="hb-bar-text", style={"paddingLeft": f"{14 * depth}px"}, title=text),
-            html.Span(fill, className="hb-bar-track"),
+            html.Span(bar_fill(share, colour), className="hb-bar-track"),
             html.Span(words, className="hb-bar-words"),
         ]
     )

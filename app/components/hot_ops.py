@@ -1,4 +1,4 @@
-"""Where a step's time goes by kind of op: bars, a table that says the same, and the kind that was clicked."""
+"""Where a step's time goes by kind of op: a table with bars, from which each kind's ops are reached."""
 
 from __future__ import annotations
 
@@ -7,33 +7,28 @@ from typing import Any
 
 from dash import html
 
-from app.components.attributes import attributes
 from app.components.badge import origin_badge
 from app.components.card import section
-from app.components.figure import figure
+from app.components.facts import bar_fill
 from app.components.links import link
 from app.components.term import term
 from app.derived.query import OpsQuery, query_text
-from app.figures import bars
+from app.figures.theme import ORANGE, RED
 from app.units import gigaflops, mebibytes, milliseconds, percent, plural, printable
 from app.views.overview import Overview
 
+_ROW_PIXELS = 34
+
 
 def hot_ops(run: str, view: Overview) -> Any:
-    """Return the figure of the hottest ops, room for the one that is clicked, and the same as a table."""
-    top = view.hot_ops[0] if view.hot_ops else None
-    words = f"{top['name']} takes most: {percent(top['share'])} of self time." if top else "No op was timed."
-    text = f"{len(view.hot_ops)} of {plural(view.op_names, 'kind')} of op; click a bar to look closer."
-    table = html.Details(
-        [html.Summary("As a table"), _op_table(run, view)],
-        className="hb-more",
-    )
+    """Return the hottest ops with a bar each; a name leads to its ops, the slowest of them selected."""
+    text = f"{len(view.hot_ops)} of {plural(view.op_names, 'kind')} of op; each leads to its ops."
+    if not view.hot_ops:
+        text = "No op was timed."
     return section(
         html.Span(["Hot ops by ", term("self time")]),
-        figure(bars.hot_ops(view.hot_ops), "hot-ops", "Hot ops by self time", text=words),
-        html.Div(id="overview-op", className="hb-live", **attributes(aria_live="polite")),
+        *([_op_table(run, view)] if view.hot_ops else []),
         *([html.Div(view.between, className="hb-subtitle")] if view.between else []),
-        table,
         text=text,
         right=origin_badge(False),
     )
@@ -41,31 +36,31 @@ def hot_ops(run: str, view: Overview) -> Any:
 
 def hot_ops_pixels(view: Overview) -> float:
     """Return about how high the card is on a wide screen."""
-    return 250.0 + bars.ROW_PIXELS * max(len(view.hot_ops), 2)
+    return 190.0 + _ROW_PIXELS * len(view.hot_ops)
 
 
 def _op_table(run: str, view: Overview) -> Any:
-    head = ("Op", "Calls", "Self time", "Share", "Work", "Bytes moved")
-    rows = [
-        html.Tr(
-            [
-                html.Td(link(printable(op["name"]), "/operators", run=run, filter=name_filter(op["name"]))),
-                *(html.Td(words) for words in _op_words(op)),
-            ]
-        )
-        for op in view.hot_ops
-    ]
+    head = ("Op", "Share of self time", "Self time", "Calls", "Work", "Bytes moved")
     titles = html.Thead(html.Tr([html.Th(word, scope="col") for word in head]))
-    return html.Div(html.Table([titles, html.Tbody(rows)], className="hb-table"), className="hb-scroll", tabIndex=0)
+    rows = [_op_row(run, op) for op in view.hot_ops]
+    table = html.Table([titles, html.Tbody(rows)], id="hot-ops", className="hb-table hb-hot")
+    return html.Div(table, className="hb-scroll", tabIndex=0)
 
 
-def _op_words(op: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        f"{op['count']:,}",
-        milliseconds(op["self_seconds"]),
-        percent(op["share"]),
-        gigaflops(op["flops"]),
-        mebibytes(op["bytes"]),
+def _op_row(run: str, op: Mapping[str, Any]) -> html.Tr:
+    name = printable(op["name"])
+    where = link(name, "/operators", run=run, filter=name_filter(op["name"]), op=str(op["hottest"]))
+    share = float(op["share"] or 0.0)
+    colour = RED if share >= 0.25 else ORANGE if share >= 0.1 else ""
+    track = html.Span(bar_fill(share, colour), className="hb-bar-track")
+    figures = (f"{op['count']:,}", gigaflops(op["flops"]), mebibytes(op["bytes"]))
+    return html.Tr(
+        [
+            html.Td(where, title=name),
+            html.Td(html.Div([track, html.Span(percent(share))], className="hb-hot-share")),
+            html.Td(milliseconds(op["self_seconds"])),
+            *(html.Td(words) for words in figures),
+        ]
     )
 
 
@@ -73,17 +68,3 @@ def name_filter(name: str) -> str:
     """Return the Operators page's filter that shows the ops of one name, the slowest first."""
     equal = {"filterType": "text", "type": "equals", "filter": name}
     return query_text(OpsQuery(filters={"name": equal}, sort=(("self_seconds", "desc"),)))
-
-
-def chosen_op(run: str, op: Mapping[str, Any]) -> Any:
-    """Return what is known of the kind of op that was clicked, and the way to each of them."""
-    calls, seconds, share, work, moved = _op_words(op)
-    words = f"{calls} calls, {seconds} self time ({share}), {work}, {moved} moved"
-    return html.Div(
-        [
-            html.Strong(op["name"]),
-            html.Span(words),
-            link("Show each", "/operators", run=run, filter=name_filter(op["name"])),
-        ],
-        className="hb-line",
-    )

@@ -19,13 +19,13 @@ from app.components.empty import empty
 from app.components.facts import bars, facts
 from app.components.figure import figure
 from app.components.finding_cards import finding_cards, findings_pixels
-from app.components.hot_ops import chosen_op, hot_ops, hot_ops_pixels
+from app.components.hot_ops import hot_ops, hot_ops_pixels
 from app.components.kpi import kpi, kpi_row
 from app.components.links import link, link_button
 from app.components.new_run import captures
 from app.components.term import term
-from app.figures.bars import memory_at_peak
 from app.figures.lines import live_bytes
+from app.figures.theme import CATEGORY_COLOURS, GREY
 from app.store import Entry, Store
 from app.store.keeps import kept
 from app.units import mebibytes, milliseconds, percent, printable, ratio
@@ -40,7 +40,7 @@ PATH = "/"
 TITLE = "Overview"
 ICON = "overview"
 NEEDS_RUN = True
-_LATER_PIXELS = 280
+_FIGURE_PIXELS = 280
 
 
 def layout(query: Mapping[str, str]) -> Any:
@@ -70,9 +70,8 @@ def layout(query: Mapping[str, str]) -> Any:
             *(html.Div([cards[name][0] for name in row], className="hb-pair") for row in order.rows),
             _where(entry, view),
             command_line(f"hotbench show {entry.id}"),
-            dcc.Store(id="overview-run", data={"run": entry.id, "ops": list(view.hot_ops)}),
-            dcc.Store(id="overview-later"),
-            *([] if run.memory.timeline else [html.Div(id="overview-bytes", hidden=True)]),
+            dcc.Store(id="overview-run", data=entry.id),
+            dcc.Store(id="overview-near"),
         ],
         gap="md",
     )
@@ -156,9 +155,9 @@ def _sitting(view: ProofView) -> list[Any]:
 def _lower_cards(entry: Entry, run: Run, view: Overview) -> dict[str, tuple[Any, float]]:
     """Return the cards that stand where there is room, each with about its height in pixels."""
     notes = sum(22 * (1 + len(text) // 60) for text in view.notes)
-    cards = {"memory": (_memory(run), _LATER_PIXELS + 90.0)}
+    cards = {"memory": (_memory(run), 90.0 + 29 * len(run.memory.at_peak))}
     if run.memory.timeline:
-        cards["bytes"] = (_live_bytes(), _LATER_PIXELS + 90.0)
+        cards["bytes"] = (_live_bytes(), _FIGURE_PIXELS + 90.0)
     cards["modules"] = (_modules(entry, view), 90.0 + 29 * len(view.modules))
     cards["capture"] = (_capture(view), 260.0 + notes)
     if view.device:
@@ -167,46 +166,36 @@ def _lower_cards(entry: Entry, run: Run, view: Overview) -> dict[str, tuple[Any,
 
 
 def _memory(run: Run) -> Any:
+    shown = sorted(((name, count) for name, count in run.memory.at_peak.items() if count), key=lambda item: -item[1])
+    total = sum(count for _, count in shown)
+    rows = [
+        (name.replace("_", " "), count / total, f"{mebibytes(count)} · {percent(count / total)}", 0)
+        for name, count in shown
+    ]
     return section(
         "Memory at the peak",
-        _later("overview-memory"),
+        bars(rows, "Live bytes at the peak by category", [CATEGORY_COLOURS.get(name, GREY) for name, _ in shown]),
         text=f"What the {mebibytes(run.memory.peak_bytes)} at the peak hold.",
         right=origin_badge(False),
     )
 
 
 def _live_bytes() -> Any:
+    room = html.Div(id="overview-bytes", style={"minHeight": f"{_FIGURE_PIXELS}px"})
     return section(
         term("live bytes", "Live bytes over the step"),
-        _later("overview-bytes"),
+        room,
         text="One recorded step; recording slows it, so its clock is not the step time.",
         right=origin_badge(False),
     )
 
 
-def _later(id: str) -> html.Div:
-    """Return room for a figure that comes once the first one is drawn: it is below what is seen first."""
-    return html.Div(id=id, style={"minHeight": f"{_LATER_PIXELS}px"})
-
-
-def later_figures(run: Run) -> tuple[Any, Any]:
-    """Return the figures further down: memory at the peak, and live bytes; None where no timeline was recorded."""
-    at_peak = run.memory.at_peak
-    words = ", ".join(f"{name.replace('_', ' ')} {mebibytes(count)}" for name, count in at_peak.items() if count)
-    memory = figure(
-        memory_at_peak(at_peak),
-        "memory-at-peak",
-        "Live bytes at the peak by category",
-        text=words,
-        height=_LATER_PIXELS,
-    )
-    if not run.memory.timeline:
-        return memory, None
+def live_bytes_figure(run: Run) -> Any:
+    """Return the figure of live bytes; it is asked for when its place comes near the screen."""
     counts = [count for _, count in run.memory.timeline]
     words = f"Between {mebibytes(min(counts))} and {mebibytes(max(counts))}."
     label = "Live bytes over one recorded step"
-    timeline = live_bytes(run.memory.timeline)
-    return memory, figure(timeline, "live-bytes", label, text=words, height=_LATER_PIXELS)
+    return figure(live_bytes(run.memory.timeline), "live-bytes", label, text=words, height=_FIGURE_PIXELS)
 
 
 def _device(view: Overview) -> Any:
@@ -251,7 +240,7 @@ def _where(entry: Entry, view: Overview) -> Any:
 
 
 def register(app: Dash) -> None:
-    """Declare what a click on a hot op does, and what follows the jobs: the first run, and what was kept."""
+    """Declare what follows the jobs: the first run, and what was kept."""
     client(app, "openRun", Input("overview-first", "data"), prevent_initial_call=True)
 
     @app.callback(Output("overview-first", "data"), Input("jobs-changed", "data"), prevent_initial_call=True)
@@ -259,16 +248,11 @@ def register(app: Dash) -> None:
         runs = context().store.entries("run")
         return runs[0].id if runs else no_update
 
-    client(app, "drawLater", Output("overview-later", "data"), Input("overview-run", "data"))
+    client(app, "whenNear", Output("overview-near", "data"), Input("overview-run", "data"))
 
-    @app.callback(
-        Output("overview-memory", "children"),
-        Output("overview-bytes", "children"),
-        Input("overview-later", "data"),
-        prevent_initial_call=True,
-    )
-    def _later(wanted: str | None) -> Any:
-        return later_figures(loaded_run(context().store, wanted)) if wanted else (no_update, no_update)
+    @app.callback(Output("overview-bytes", "children"), Input("overview-near", "data"), prevent_initial_call=True)
+    def _near(run: str | None) -> Any:
+        return live_bytes_figure(loaded_run(context().store, run)) if run else no_update
 
     @app.callback(
         Output("overview-kept", "children"),
@@ -276,20 +260,6 @@ def register(app: Dash) -> None:
         State("overview-run", "data"),
         prevent_initial_call=True,
     )
-    def _follow(_changed: object, shown: Mapping[str, Any] | None) -> Any:
+    def _follow(_changed: object, run: str | None) -> Any:
         store = context().store
-        return _kept(store, run_entry(store, shown["run"])) if shown else no_update
-
-    @app.callback(
-        Output("overview-op", "children"),
-        Output("selection", "data", allow_duplicate=True),
-        Input("hot-ops", "clickData"),
-        State("overview-run", "data"),
-        State("selection", "data"),
-        prevent_initial_call=True,
-    )
-    def _choose(click: Mapping[str, Any] | None, shown: Mapping[str, Any], selection: Mapping[str, Any] | None) -> Any:
-        if not click:
-            return no_update, no_update
-        op = shown["ops"][int(click["points"][0]["pointIndex"])]
-        return chosen_op(shown["run"], op), {**(selection or {}), "op": op["hottest"]}
+        return _kept(store, run_entry(store, run)) if run else no_update

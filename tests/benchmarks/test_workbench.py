@@ -38,12 +38,13 @@ def test_addresses_hold_the_runs_that_are_served():
     assert servers.url(GRAPH_OURS, plain=False) == "http://ours/graph?run=run-1"
     assert [servers.url(case.theirs, plain=True) for case in CASES] == [
         "http://plain/overview",
+        "http://plain/overview",
         "http://plain/grid",
         "http://plain/graph",
     ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.view.case)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.view.case}-{case.view.metric}")
 def test_a_page_and_its_act_are_timed_on_both_sides(case: Case, servers: Servers, browser: Browser):
     taken = measure_case(case, servers, browser, 1, True, lambda stage, fraction: None)
     for promise in case.promises:

@@ -46,7 +46,7 @@ def test_a_worker_without_dash_captures_optimizes_and_exports(browser: Browser, 
             artifact = downloaded_artifact(page, experiment, tmp_path / "download")
             check_loads(page, artifact, f"{box / 'models' / 'cell.py'}:workload")
             jobs = visit(page, "/jobs").locator("#page")
-            for title in ("Profile", "Fusion", "Export"):
+            for title in ("Capture", "Fusion", "Export"):
                 row = jobs.get_by_role("row").filter(has_text=re.compile(title, re.IGNORECASE)).first
                 expect(row).to_contain_text("gpu-1")
                 expect(row).to_contain_text("done")
