@@ -34,7 +34,7 @@
             near.disconnect();
             idle(() => done(run), { timeout: 600 });
           },
-          { rootMargin: "400px" }
+          { rootMargin: "600px" }
         );
         near.observe(room);
       });

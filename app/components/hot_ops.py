@@ -40,19 +40,20 @@ def hot_ops_pixels(view: Overview) -> float:
 
 
 def _op_table(run: str, view: Overview) -> Any:
-    head = ("Op", "Share of self time", "Self time", "Calls", "Work", "Bytes moved")
+    head = ("Op", "Share", "Self time", "Calls", "Work", "Moved")
     titles = html.Thead(html.Tr([html.Th(word, scope="col") for word in head]))
-    rows = [_op_row(run, op) for op in view.hot_ops]
+    most = max(float(op["share"] or 0.0) for op in view.hot_ops)
+    rows = [_op_row(run, op, most) for op in view.hot_ops]
     table = html.Table([titles, html.Tbody(rows)], id="hot-ops", className="hb-table hb-hot")
     return html.Div(table, className="hb-scroll", tabIndex=0)
 
 
-def _op_row(run: str, op: Mapping[str, Any]) -> html.Tr:
+def _op_row(run: str, op: Mapping[str, Any], most: float) -> html.Tr:
     name = printable(op["name"])
     where = link(name, "/operators", run=run, filter=name_filter(op["name"]), op=str(op["hottest"]))
     share = float(op["share"] or 0.0)
     colour = RED if share >= 0.25 else ORANGE if share >= 0.1 else ""
-    track = html.Span(bar_fill(share, colour), className="hb-bar-track")
+    track = html.Span(bar_fill(share / most if most else 0.0, colour), className="hb-bar-track")
     figures = (f"{op['count']:,}", gigaflops(op["flops"]), mebibytes(op["bytes"]))
     return html.Tr(
         [

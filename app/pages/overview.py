@@ -155,10 +155,12 @@ def _sitting(view: ProofView) -> list[Any]:
 def _lower_cards(entry: Entry, run: Run, view: Overview) -> dict[str, tuple[Any, float]]:
     """Return the cards that stand where there is room, each with about its height in pixels."""
     notes = sum(22 * (1 + len(text) // 60) for text in view.notes)
-    cards = {"memory": (_memory(run), 90.0 + 29 * len(run.memory.at_peak))}
+    cards = {
+        "memory": (_memory(run), 90.0 + 29 * len(run.memory.at_peak)),
+        "modules": (_modules(entry, view), 90.0 + 29 * len(view.modules)),
+    }
     if run.memory.timeline:
         cards["bytes"] = (_live_bytes(), _FIGURE_PIXELS + 90.0)
-    cards["modules"] = (_modules(entry, view), 90.0 + 29 * len(view.modules))
     cards["capture"] = (_capture(view), 260.0 + notes)
     if view.device:
         cards["device"] = (_device(view), 90.0 + 85 * (1 + len(view.device) // 3))

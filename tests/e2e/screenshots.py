@@ -144,6 +144,8 @@ def whole(page: Page, width: int) -> Page:
     page.set_viewport_size({"width": width, "height": HEIGHT})
     height = page.evaluate("document.documentElement.scrollHeight")
     page.set_viewport_size({"width": width, "height": min(max(int(height), HEIGHT), 6000)})
+    if page.locator("#overview-bytes").count():
+        page.locator("#overview-bytes .main-svg").first.wait_for()
     return settle(page)
 
 

@@ -60,7 +60,9 @@ def an_empty_store_says_what_to_do(page: Page) -> None:
 
 def the_pages_of_a_run_show_it(page: Page, run: str) -> None:
     expect(page.locator("#page")).to_contain_text("Step time")
-    expect(page.locator("#page .js-plotly-plot .main-svg").first).to_be_visible()
+    expect(page.locator("#hot-ops")).to_contain_text("aten::")
+    page.locator("#overview-bytes").scroll_into_view_if_needed()
+    expect(page.locator("#overview-bytes .js-plotly-plot .main-svg").first).to_be_visible()
     go(page, "Operators")
     expect(page.locator("#operators-count")).to_contain_text("ops")
     expect(page.locator(".ag-center-cols-container .ag-row").first).to_contain_text("aten::")
