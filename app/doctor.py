@@ -9,27 +9,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer.errors import HotbenchError
+from app.checks.check import FAIL, OK, WARN, Check, guarded
+from app.checks.gpu import examine_gpu
 from app.store import open_store
 from app.store.location import locate
 from app.units import mebibytes
 
-OK, WARN, FAIL = "ok", "warn", "fail"
 _SUPPORTED = ((3, 11), (3, 12))
 _LEAST_FREE_BYTES = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding. `state` is ok, warn (something optional is missing) or fail (nothing works without it)."""
-
-    name: str
-    state: str
-    found: str
-    remedy: str = ""
 
 
 def examine(store: str | None) -> tuple[Check, ...]:
@@ -44,22 +34,13 @@ def examine(store: str | None) -> tuple[Check, ...]:
         ("kernel cache", _cache),
         ("store", lambda: _store(store)),
         ("disk", lambda: _disk(store)),
-        ("cuda", _cuda),
     )
-    return tuple(_guard(name, check) for name, check in checks)
+    return (*(guarded(name, check) for name, check in checks), *examine_gpu())
 
 
 def healthy(checks: tuple[Check, ...]) -> bool:
     """Return whether nothing essential fails."""
     return all(check.state != FAIL for check in checks)
-
-
-def _guard(name: str, check: Callable[[], Check]) -> Check:
-    try:
-        return check()
-    except Exception as error:
-        text = " ".join(str(error).split())
-        return Check(name, WARN, f"could not be checked: {type(error).__name__}: {text}")
 
 
 def _python() -> Check:
@@ -158,17 +139,3 @@ def _disk(place: str | None) -> Check:
     if free >= _LEAST_FREE_BYTES:
         return Check("disk", OK, found)
     return Check("disk", WARN, found, "free some space: a run with its tables takes a few MiB, an artifact its weights")
-
-
-def _cuda() -> Check:
-    import torch
-
-    from kernels.cuda_support import describe
-
-    cuda = describe()
-    if cuda.driver is None:
-        return Check("cuda", OK, "no NVIDIA driver: everything runs on the CPU")
-    found = f"driver for CUDA {cuda.driver}, {cuda.devices} device(s), PyTorch built for CUDA {torch.version.cuda}"
-    if not torch.cuda.is_available():
-        return Check("cuda", WARN, found, "install the PyTorch build for your driver's CUDA version")
-    return Check("cuda", OK if cuda.ready else WARN, f"{found}: {torch.cuda.get_device_name()}", cuda.message)

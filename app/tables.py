@@ -229,7 +229,12 @@ def artifact(data: Mapping[str, Any]) -> RenderableType:
 
 def checks(values: Iterable[Check]) -> RenderableType:
     """Return the doctor's findings, one a row."""
-    signs = {"ok": ("✓", "bold green"), "warn": ("!", "bold yellow"), "fail": ("✗", "bold red")}
+    signs = {
+        "ok": ("✓", "bold green"),
+        "absent": ("–", "dim"),
+        "warn": ("!", "bold yellow"),
+        "fail": ("✗", "bold red"),
+    }
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True)

@@ -7,6 +7,7 @@ Every route is limited to the worker's own job. What is asked twice, since an an
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 import time
@@ -20,6 +21,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from analyzer.errors import HotbenchError, RecordError
 from analyzer.record import read_folder
 from app.api.worker_data import Sizes, about_of, assignment, notes_of, read_ending, sizes, with_load, workloads_of
+from app.derived.prepare import prepare_or_tell
 from app.intake import Intake
 from app.jobs.ending import end_in_words
 from app.jobs.errors import ClaimLostError, JobError
@@ -161,7 +163,12 @@ def finish(id: str) -> Response:
         intake = Intake(context().store, job, _worker().name)
         ended = _finish_late(job, intake, ending) if not job.live else _finish(job, intake, ending)
         intake.clear()
-    return jsonify({"state": ended.state, "error": ended.error})
+    response = jsonify({"state": ended.state, "error": ended.error})
+    run = (ending["result"] or {}).get("run") if ending["state"] == "done" and job.kind == "profile" else None
+    if isinstance(run, str):
+        # The worker need not wait for it, nor the first visitor.
+        response.call_on_close(partial(prepare_or_tell, context().store, run, logging.getLogger(__name__).warning))
+    return response
 
 
 @blueprint.errorhandler(HotbenchError)

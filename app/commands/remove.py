@@ -23,13 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Remove all of them or none; print what was removed."""
+    from app.derived.place import discard_run
     from app.store import open_store
 
     terminal = Terminal(options.json)
     with open_store(options.store) as store:
         chosen = _chosen(store, options.runs)
         for entry in chosen:
-            if not store.discard(entry):
+            if not discard_run(store, entry):
                 raise HotbenchError(f"{entry.id} stays: something was made from it while this ran")
     lines = [f"removed {entry.id}  {printable(entry.name)}, captured {entry.created[:16]} UTC" for entry in chosen]
     removed = [{"id": entry.id, "name": entry.name, "created": entry.created} for entry in chosen]

@@ -15,6 +15,7 @@ from app.components.icons import icon
 from app.components.links import link, link_button
 from app.components.notice import notice
 from app.components.role import allowed, needs_role
+from app.derived.place import discard_run
 from app.store import Entry
 from app.tags import MOST_TAGS, clean_tags
 from app.units import plural
@@ -153,5 +154,5 @@ def delete_runs(ids: Sequence[str]) -> tuple[list[str], list[str]]:
     known = {entry.id: entry for entry in store.entries("run")}
     for id in ids:
         if id in known:
-            (removed if store.discard(known[id]) else held).append(known[id].name)
+            (removed if discard_run(store, known[id]) else held).append(known[id].name)
     return removed, held

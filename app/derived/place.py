@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
-from app.store import Store
+from app.store import Entry, Store
 from app.store.errors import StoreError
 
 Build = Callable[[Path], None]
@@ -50,6 +50,14 @@ def remove_derived(store: Store, run_id: str) -> None:
     """Remove all derived files of a run."""
     if _RUN_ID.match(run_id):
         shutil.rmtree(derived_root(store) / run_id, ignore_errors=True)
+
+
+def discard_run(store: Store, entry: Entry) -> bool:
+    """Remove a run that nothing was made from, with its derived files; return whether it was removed."""
+    removed = store.discard(entry)
+    if removed:
+        remove_derived(store, entry.id)
+    return removed
 
 
 def _make(path: Path, build: Build) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from analyzer.errors import HotbenchError
 from analyzer.progress import Progress
 from app.jobs.errors import JobError
 from app.jobs.job import Job
@@ -27,6 +26,7 @@ Kind = Callable[[Store, Mapping[str, Any], Progress, Echo], dict[str, Any]]
 def profile(store: Store, arguments: Mapping[str, Any], progress: Progress, echo: Echo) -> dict[str, Any]:
     """Capture a workload into the store."""
     from app import workbench
+    from app.derived.prepare import prepare_or_tell
 
     run = workbench.profile(
         store,
@@ -37,19 +37,8 @@ def profile(store: Store, arguments: Mapping[str, Any], progress: Progress, echo
         progress=progress,
         echo=echo,
     )
-    _prepare_pages(store, run.id, echo)
+    prepare_or_tell(store, run.id, echo)
     return {"run": run.id}
-
-
-def _prepare_pages(store: Store, run: str, echo: Echo) -> None:
-    """Make what the pages of a run are read from, so that the first visit need not wait for it."""
-    from app.derived.prepare import prepare
-
-    try:
-        prepare(store, run)
-    except (HotbenchError, OSError) as error:
-        # The run is saved, and a page makes what it misses.
-        echo(f"the pages of {run} will be made at their first visit: {error}")
 
 
 def optimize(store: Store, arguments: Mapping[str, Any], progress: Progress, echo: Echo) -> dict[str, Any]:

@@ -16,9 +16,10 @@ def test_this_machine_is_well(tmp_path):
     checks = doctor.examine(str(tmp_path / "store"))
     assert doctor.healthy(checks)
     assert [check.name for check in checks] == [
-        "python", "torch", "numba", "processor", "threads", "openmp", "kernel cache", "store", "disk", "cuda",
+        "python", "torch", "numba", "processor", "threads", "openmp", "kernel cache", "store", "disk",
+        "cuda driver", "torch cuda", "numba-cuda", "cuda kernels", "cupti", "nvml", "peer access", "ucx",
     ]  # fmt: skip
-    assert all(check.remedy for check in checks if check.state != doctor.OK)
+    assert all(check.remedy for check in checks if check.state in (doctor.WARN, doctor.FAIL))
 
 
 def test_a_store_that_cannot_be_is_a_failure_with_a_remedy(tmp_path, capsys):
@@ -55,14 +56,6 @@ def test_versions_are_held_against_their_range(monkeypatch, version, state):
 def test_a_missing_package_says_how_to_install_it():
     check = doctor._package("no-such-package", "1", "2")
     assert (check.state, check.remedy) == ("fail", "pip install 'no-such-package>=1,<2'")
-
-
-def test_a_check_that_fails_itself_says_so():
-    def broken():
-        raise OSError("no\n/proc")
-
-    check = doctor._guard("processor", broken)
-    assert (check.state, check.found) == ("warn", "could not be checked: OSError: no /proc")
 
 
 def test_people_see_a_sign_and_a_word(tmp_path, capsys):

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from app.api.worker_data import SIZES, Sizes
+from app.derived.place import derived_root
 from app.revocation import revoke_worker
 from app.store import keeps, open_store
 from tests.app.worker.desk import OFFERED, WANTED, Asking, Desk, make_values
@@ -250,6 +251,13 @@ def test_a_run_that_is_handed_over_is_saved_with_its_place(desk, asking, values)
     assert entry.summary["ops"] == len(values.run.graph.ops)
     assert desk.jobs.get(job["id"]).result == {"run": values.run.id}
     assert not list(desk.store.database.location.blobs.glob(".*.partial"))
+
+
+def test_the_pages_of_a_run_that_is_handed_over_are_made_before_anybody_visits_them(desk, asking, values):
+    job = begun(desk, asking)
+    put(asking, job, values, "run")
+    finish_run(asking, job, values).close()
+    assert list((derived_root(desk.store) / values.run.id).glob("ops-*.sqlite"))
 
 
 def test_a_repeated_upload_and_a_repeated_end_change_nothing(desk, asking, values):

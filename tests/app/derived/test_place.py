@@ -1,10 +1,11 @@
 """Derived files: whole or not there, once, and only of runs."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from app.derived.place import derived_file, derived_root, remove_derived
+from app.derived.place import derived_file, derived_root, discard_run, remove_derived
 from app.store import open_store
 from app.store.errors import StoreError
 
@@ -78,3 +79,12 @@ def test_removing_takes_all_files_of_a_run(store):
     path = derived_file(store, RUN, "ops.sqlite", 1, lambda path: path.write_text("x"))
     remove_derived(store, RUN)
     assert not path.parent.exists()
+
+
+def test_a_discarded_run_takes_its_derived_files_along_and_a_held_one_keeps_them(store, monkeypatch):
+    path = derived_file(store, RUN, "ops.sqlite", 1, lambda path: path.write_text("x"))
+    entry = SimpleNamespace(id=RUN)
+    monkeypatch.setattr(type(store), "discard", lambda self, entry: False)
+    assert discard_run(store, entry) is False and path.exists()
+    monkeypatch.setattr(type(store), "discard", lambda self, entry: True)
+    assert discard_run(store, entry) is True and not path.parent.exists()

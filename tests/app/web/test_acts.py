@@ -12,6 +12,7 @@ CHANGES = {
     "requeue",
     "tag",
     "discard",
+    "discard_run",
     "save",
     "adopt",
     "publish",
