@@ -18,3 +18,8 @@ def command_line_author() -> str:
         # A container may run under a number that has no name.
         name = ""
     return f"{name} ({MARK})" if name else MARK
+
+
+def same_person(one: str, other: str) -> bool:
+    """Return whether two names may be one person's: "ada" on the page is taken for "ada (command line)"."""
+    return one.removesuffix(f" ({MARK})") == other.removesuffix(f" ({MARK})")

@@ -32,7 +32,7 @@ from app.units import (
 
 if TYPE_CHECKING:
     from analyzer.comparison import Comparison
-    from app.doctor import Check
+    from app.checks.check import Check
     from optimizers.pipeline import Outcome
 
 _BAR = "█"

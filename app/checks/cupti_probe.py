@@ -12,6 +12,7 @@ import sys
 def kernels_seen() -> int:
     """Return how many kernels PyTorch's profiler sees of two that run."""
     import torch
+    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     x = torch.ones(1024, device="cuda")
@@ -19,7 +20,7 @@ def kernels_seen() -> int:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         (x * 2).sqrt()
         torch.cuda.synchronize()
-    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profiler.events() or ())
+    return sum(event.device_type == DeviceType.CUDA for event in profiler.events() or ())
 
 
 if __name__ == "__main__":

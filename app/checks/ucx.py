@@ -43,7 +43,7 @@ def candidates(machine: Machine) -> Iterator[Candidate]:
 
 def check_ucx(machine: Machine) -> Check:
     """Return which UCX would be used, its version, its transports, and whether it can move GPU memory."""
-    failures = []
+    failures: list[str] = []
     for candidate in candidates(machine):
         outcome = machine.run("app.checks.ucx_probe", (candidate.library,))
         if outcome.status == 0:
@@ -71,10 +71,8 @@ def _described(machine: Machine, used: Candidate, probe: dict[str, object], fail
         return Check("ucx", OK, found)
     if plugin:
         return Check("ucx", WARN, found, f"{plugin.name} does not load: run ldd on it; it needs this machine's libcuda")
-    remedy = (
-        f"tensors of the GPU go through host memory; pip install libucx-cu12 or libucx-cu13, or set {PATH_VARIABLE}"
-    )
-    return Check("ucx", WARN, found, remedy)
+    remedy = f"install a UCX with CUDA (pip install libucx-cu13 or libucx-cu12) or set {PATH_VARIABLE} to one"
+    return Check("ucx", WARN, f"{found}; tensors of the GPU go through host memory", remedy)
 
 
 def _cuda_plugin(library: str) -> Path | None:

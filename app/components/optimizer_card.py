@@ -173,13 +173,14 @@ def _findings(answered: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [html.Div([html.Span("Answers", className="hb-line-label"), dmc.List([*lines, *more], size="sm")])]
 
 
-def targets_panel(view: PlanView) -> dmc.Accordion:
-    """Return what the plan takes and what it leaves alone, collapsed."""
+def targets_panel(view: PlanView) -> list[dmc.Accordion]:
+    """Return what the plan takes and what it leaves alone, collapsed; nothing where it does neither."""
     items = [
         _target_list("taken", f"Would be changed: {plural(len(view.taken), 'target')}", view.taken),
         _target_list("left", f"Would be left alone: {plural(len(view.left), 'target')}", view.left),
     ]
-    return dmc.Accordion([item for item in items if item is not None], variant="contained", order=3, multiple=True)
+    shown = [item for item in items if item is not None]
+    return [dmc.Accordion(shown, variant="contained", order=3, multiple=True)] if shown else []
 
 
 def _target_list(value: str, title: str, targets: Sequence[TargetView]) -> dmc.AccordionItem | None:

@@ -15,6 +15,7 @@ from analyzer.diagnosis.finding import Diagnosis
 from analyzer.errors import HotbenchError
 from analyzer.run import Run
 from app import workbench
+from app.author import same_person
 from app.components.ago import ago
 from app.components.badge import verdict_badge
 from app.components.card import page_heading, section
@@ -199,9 +200,8 @@ def review_box(store: Store, entry: Entry) -> Any:
     words, changed = artifact_words(entry, digest)
     start = f"hotbench review {entry.id}"
     same = commands(f"{start} --approve", f"{start} --request-changes REASON", start)
-    return dmc.Stack(
-        [state, review_form(words, changed, who.name == entry.summary.get("published_by")), same], gap="md"
-    )
+    own = same_person(who.name, str(entry.summary.get("published_by", "")))
+    return dmc.Stack([state, review_form(words, changed, own), same], gap="md")
 
 
 def _discussion(store: Store, entry: Entry, run: Run, diagnosis: Diagnosis, anchor: str) -> Any:

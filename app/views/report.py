@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from app.author import same_person
 from app.store.entry import Entry
 from app.store.reviews import APPROVE, Comment, Review
 from app.units import milliseconds
@@ -96,7 +97,7 @@ def _review(review: Review, publisher: str, digest: str) -> ReviewView:
         text=review.text,
         about=_about(review.artifact_digest),
         outdated=review.artifact_digest != digest,
-        self_made=review.author == publisher,
+        self_made=same_person(review.author, publisher),
     )
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from app.author import command_line_author
+from app.author import command_line_author, same_person
 from app.store import StoreError, open_store
 from app.store.users import add_user
 
@@ -29,3 +29,8 @@ def test_a_number_without_a_name_is_told_as_the_command_line(monkeypatch):
 
     monkeypatch.setattr("getpass.getuser", nameless)
     assert command_line_author() == "command line"
+
+
+def test_a_name_of_the_page_and_of_the_command_line_may_be_one_persons():
+    assert same_person("ada", "ada (command line)") and same_person("ada (command line)", "ada")
+    assert not same_person("ada", "bob (command line)") and not same_person("", "command line")
