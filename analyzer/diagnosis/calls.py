@@ -92,7 +92,7 @@ def calls_of(run: Run) -> tuple[Call, ...]:
 def seconds_between_calls(run: Run, calls: tuple[Call, ...]) -> float:
     """Return the mean seconds between two calls that no op accounts for: the program's own Python.
 
-    0.0 where the ops' times, which hold the profiler's overhead, add up to the unprofiled step or more. At most
+    0.0 where the ops' times, which hold the recorder's overhead, add up to the unprofiled step or more. At most
     LONGEST_BETWEEN_SECONDS: beyond that the step waits for something else, such as data.
     """
     inside = sum(call.seconds for call in calls)

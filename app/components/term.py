@@ -16,7 +16,7 @@ PAGE_TERMS = {
     "A multiply-add counts as two; an op without a rule counts none.",
     "live bytes": "Bytes that the allocator has handed out and not taken back.",
     "finding": "A hot spot that a rule found, with what was measured and what mending it could give back.",
-    "overhead": "CPU time of a step under the profiler over that of a bare one; step times are of bare steps.",
+    "overhead": "CPU time of a step whose ops are timed over that of a bare one; step times are of bare steps.",
     "interleaved": "Both are run in turns in one sitting, so that a change of the machine's speed hits both.",
     "kept": "An experiment that proved a gain and stands as this run's answer, until it is undone.",
     "tag": "A word of your own, to find runs again.",
