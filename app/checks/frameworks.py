@@ -14,8 +14,11 @@ _NVVM = ("nvidia-nvvm", "nvidia-cuda-nvcc", "nvidia-cuda-nvcc-cu12")
 
 def check_torch(machine: Machine) -> Check:
     """Return which CUDA version PyTorch is built for, and whether that fits driver and devices."""
-    torch = machine.module("torch")
     driver = read_driver(machine)
+    try:
+        torch = machine.module("torch")
+    except ImportError as error:
+        return Check("torch cuda", WARN, f"PyTorch cannot be imported: {error}", "install PyTorch 2.11 or later")
     built = torch.version.cuda
     if built is None:
         if not driver.devices:

@@ -50,7 +50,8 @@ def check_ucx(machine: Machine) -> Check:
             return _described(machine, candidate, json.loads(outcome.output.splitlines()[-1]), failures)
         failures.append(f"{candidate.library} of {candidate.origin} does not work: {outcome.last_error}")
     if failures:
-        return Check("ucx", WARN, "; ".join(failures), _INSTALL)
+        remedy = f"correct {PATH_VARIABLE}, or {_INSTALL}" if PATH_VARIABLE in machine.environment else _INSTALL
+        return Check("ucx", WARN, "; ".join(failures), remedy)
     return Check("ucx", ABSENT, "not installed; only transfers between processes need it", _INSTALL)
 
 

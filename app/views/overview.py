@@ -219,7 +219,7 @@ def _coverage(run: Run) -> tuple[tuple[str, str, str], ...]:
         ("Timed ops", percent(coverage.timed_ops), "ops of the graph that have a time"),
         ("Joined ops", percent(coverage.joined_ops), "executed ops whose tensors are known"),
         ("Categorised bytes", percent(coverage.categorised_bytes), "bytes at the peak of known category"),
-        ("Overhead", f"{digits(overhead.median)}×", "CPU time of a step whose ops are timed over a bare one"),
+        ("Overhead", f"{digits(overhead.median)}×", "CPU time of a step with its ops timed over a bare one"),
     )
 
 
