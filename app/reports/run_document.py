@@ -176,7 +176,12 @@ def _coverage(run: Run) -> Section:
         Fact("Timed ops", percent(coverage.timed_ops), "ops of the graph that have a time", MEASURED),
         Fact("Joined ops", percent(coverage.joined_ops), "executed ops whose tensors are known", MEASURED),
         Fact("Categorised bytes", percent(coverage.categorised_bytes), "bytes at the peak of known category", MEASURED),
-        Fact("Overhead", f"{digits(run.overhead.median)}×", "CPU time of a step with its ops timed over a bare one", MEASURED),
+        Fact(
+            "Overhead",
+            f"{digits(run.overhead.median)}×",
+            "CPU time of a step with its ops timed over a bare one",
+            MEASURED,
+        ),
     )
     text = "How much of the step this capture explains; what it could not see is said here, not guessed."
     return Section("coverage", "Coverage", text, facts, notes=run.notes, wide=False)
