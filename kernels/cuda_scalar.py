@@ -1,8 +1,9 @@
 """Scalar functions for generated kernels: on the device (libdevice), on the host (the CPU twin), in the simulator.
 
-For each name of UNARY and BINARY, and T of float32 and float64: name_T(x[, y]) -> T. Also remainder_T (the divisor's
-sign, as torch), power_int64 (wraps; a negative exponent gives 0 except for 1 and -1), and quotient_uint32 and _uint64,
-which divide indices that are known not to be negative, without Python's sign rules.
+For each name of UNARY and BINARY, and T of float32 and float64: name_T(x[, y]) -> T. Also sigmoid_T, remainder_T (the
+divisor's sign, as torch), power_int64 (wraps; a negative exponent gives 0 except for 1 and -1), and quotient_uint32 and
+_uint64, which divide indices that are known not to be negative, without Python's sign rules. On a device
+sigmoid_float32 ends in CUDA's fast division: within 2 units in the last place of the exact quotient, without a branch.
 Python's own math functions would not do: in the simulator math.exp returns a float64 and overflows with an exception.
 """
 
@@ -28,6 +29,8 @@ def device_scalars(cuda: Any, libdevice: Any, intrinsic: Callable[..., Any], typ
     for name in (*UNARY, *BINARY):
         names[f"{name}_float32"] = getattr(libdevice, f"{name}f")
         names[f"{name}_float64"] = getattr(libdevice, name)
+    # A quotient that is rounded right has a slow path, and what comes behind its branch waits for it.
+    names["divide_float32"] = libdevice.fast_fdividef
     # Inlined: a device function of its own could not be compiled without a device.
     composed = {name: cuda.jit(device=True, inline="always")(f) for name, f in _composed_functions(names).items()}
     return names | composed | _quotients(intrinsic, types)
@@ -53,7 +56,10 @@ def simulated_scalars() -> dict[str, Callable[..., Any]]:
 
 
 def _composed_functions(names: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+    quotient = names.pop("divide_float32", None)
     return {
+        "sigmoid_float32": _sigmoid(names["exp_float32"], np.float32(1), quotient),
+        "sigmoid_float64": _sigmoid(names["exp_float64"], np.float64(1), None),
         "remainder_float32": _remainder(names["fmod_float32"], np.float32(0)),
         "remainder_float64": _remainder(names["fmod_float64"], np.float64(0)),
         "power_int64": _integer_power,
@@ -62,6 +68,16 @@ def _composed_functions(names: dict[str, Any]) -> dict[str, Callable[..., Any]]:
 
 def _inverse_root(x):  # type: ignore[no-untyped-def]
     return np.reciprocal(np.sqrt(x))
+
+
+def _sigmoid(exp: Callable[..., Any], one: Any, quotient: Callable[..., Any] | None) -> Callable[..., Any]:
+    def sigmoid(x):  # type: ignore[no-untyped-def]
+        return one / (one + exp(-x))
+
+    def approximate_sigmoid(x):  # type: ignore[no-untyped-def]
+        return quotient(one, one + exp(-x))  # type: ignore[misc]
+
+    return sigmoid if quotient is None else approximate_sigmoid
 
 
 def _remainder(fmod: Callable[..., Any], zero: Any) -> Callable[..., Any]:

@@ -94,9 +94,15 @@ def is_simulator() -> bool:
     return bool(vars(config)["ENABLE_CUDASIM"])
 
 
-def compile_ptx(kernel: Any, signature: Any, capability: tuple[int, int]) -> str:
-    """Return the PTX of a kernel for a compute capability such as (9, 0); needs the toolkit, but no driver."""
-    code, _ = cuda_module().compile(kernel, signature, device=False, abi="numba", cc=capability, output="ptx")
+def compile_ptx(kernel: Any, signature: Any, capability: tuple[int, int], threads: int | None = None) -> str:
+    """Return the PTX of a kernel for a compute capability such as (9, 0); needs the toolkit, but no driver.
+
+    threads: the most threads a block is launched with, where that is to bound a thread's registers.
+    """
+    options = {"launch_bounds": threads} if threads else {}
+    code, _ = cuda_module().compile(
+        kernel, signature, device=False, abi="numba", cc=capability, output="ptx", **options
+    )
     return code.decode() if isinstance(code, bytes) else str(code)
 
 

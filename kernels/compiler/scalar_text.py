@@ -10,11 +10,10 @@ from kernels.compiler.ir import COMPARE, FLOATING, INTEGER, ITEM_BYTES, IrError,
 _FLOAT = {
     "neg": "-{0}", "abs": "fabs_{t}({0})", "reciprocal": "{t}(1.0) / {0}",
     "sigmoid": "{t}(1.0) / ({t}(1.0) + exp_{t}(-{0}))", "round": "rint_{t}({0})",
-    "relu": "({t}(0.0) if {0} < {t}(0.0) else {0})",
-    "sign": "({t}(1.0) if {0} > {t}(0.0) else ({t}(-1.0) if {0} < {t}(0.0) else {t}(0.0)))",
+    "relu": "select({0} < {t}(0.0), {t}(0.0), {0})",
+    "sign": "select({0} > {t}(0.0), {t}(1.0), select({0} < {t}(0.0), {t}(-1.0), {t}(0.0)))",
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}",
-    "maximum": "({0} if ({0} != {0} or {0} > {1}) else {1})",
-    "minimum": "({0} if ({0} != {0} or {0} < {1}) else {1})",
+    "maximum": "maximum({0}, {1})", "minimum": "minimum({0}, {1})",
     "remainder": "remainder_{t}({0}, {1})", "pow": "pow_{t}({0}, {1})", "atan2": "atan2_{t}({0}, {1})",
     "isnan": "{0} != {0}", "isinf": "fabs_{t}({0}) == {t}(INFINITY)",
     **{op: f"{op}_{{t}}({{0}})" for op in (
@@ -23,17 +22,17 @@ _FLOAT = {
 }  # fmt: skip
 # Numba widens integer arithmetic to 64 bits; the conversion back wraps, as torch does.
 _INTEGER = {
-    "neg": "{t}(-{0})", "abs": "{t}({0} if {0} >= {t}(0) else -{0})", "relu": "({t}(0) if {0} < {t}(0) else {0})",
-    "sign": "({t}(1) if {0} > {t}(0) else ({t}(-1) if {0} < {t}(0) else {t}(0)))",
+    "neg": "{t}(-{0})", "abs": "select({0} >= {t}(0), {0}, {t}(-{0}))", "relu": "select({0} < {t}(0), {t}(0), {0})",
+    "sign": "select({0} > {t}(0), {t}(1), select({0} < {t}(0), {t}(-1), {t}(0)))",
     "floor": "{0}", "ceil": "{0}", "round": "{0}", "trunc": "{0}",
     "add": "{t}({0} + {1})", "sub": "{t}({0} - {1})", "mul": "{t}({0} * {1})", "remainder": "{t}({0} % {1})",
-    "maximum": "({0} if {0} > {1} else {1})", "minimum": "({0} if {0} < {1} else {1})",
+    "maximum": "maximum({0}, {1})", "minimum": "minimum({0}, {1})",
     "bitwise_and": "{t}({0} & {1})", "bitwise_or": "{t}({0} | {1})", "bitwise_xor": "{t}({0} ^ {1})",
     "bitwise_not": "{t}(~{0})", "pow": "{t}(power_int64({0}, {1}))",
 }  # fmt: skip
 _BOOL = {
-    "logical_and": "{0} and {1}", "logical_or": "{0} or {1}", "logical_xor": "{0} != {1}", "logical_not": "not {0}",
-    "bitwise_and": "{0} and {1}", "bitwise_or": "{0} or {1}", "bitwise_xor": "{0} != {1}", "bitwise_not": "not {0}",
+    "logical_and": "{0} & {1}", "logical_or": "{0} | {1}", "logical_xor": "{0} != {1}", "logical_not": "not {0}",
+    "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} != {1}", "bitwise_not": "not {0}",
 }  # fmt: skip
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
@@ -48,7 +47,7 @@ def scalar_text(value: Value, source: str, operands: list[str]) -> str:
     if value.op == "cast":
         return _cast(value.dtype, source, operands[0])
     if value.op == "where":
-        return f"({operands[1]} if {operands[0]} else {operands[2]})"
+        return f"select({operands[0]}, {operands[1]}, {operands[2]})"
     if value.op in COMPARE:
         return f"{operands[0]} {_COMPARE[value.op]} {operands[1]}"
     table = _FLOAT if source in FLOATING else _INTEGER if source in INTEGER else _BOOL

@@ -17,7 +17,8 @@ POISON = 0xDE  # as float32 -8.0e18: no result of a case comes near it, and unli
 GUARD = 64  # elements before and behind each buffer; a multiple of every alignment
 
 Arrays = tuple[np.ndarray, ...]
-Run = Callable[[KernelSource, Arrays], None]
+Arguments = tuple[np.ndarray | int, ...]  # an array for each address, then the numbers
+Run = Callable[[KernelSource, Arguments], None]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Bounds:
     """What the compiled code of one form may need on any architecture.
 
     vector_loads and vector_stores: the 128-bit accesses of one step of the loop; an unrolled loop has a multiple.
+    proportional: whether the kernel is such a loop and nothing else, so that a lost access upsets their ratio.
     float64 and local_memory are allowed only where the case's own dtype or libdevice asks for them.
     """
 
@@ -33,17 +35,33 @@ class Bounds:
     vector_stores: int = 0
     float64: bool = False
     local_memory: bool = False
+    proportional: bool = True
 
 
 @dataclass(frozen=True)
 class BufferUse:
-    """A buffer as a test fills it: drawn at random or, where the kernel only writes it, poisoned."""
+    """A buffer as a test fills it: drawn at random or, where the kernel only writes it, poisoned.
+
+    value:    what every element begins with, in the place of random numbers.
+    fill:     gives all elements, in the place of random numbers of one range: a table, raw bytes with a meaning.
+    scale:    standard deviation of drawn floating numbers.
+    specials: whether NaN, infinities and zeros are among them; None: as the case says.
+    integers: the range that drawn integers are from; None: as the problem says.
+    compared: whether `expected` says what the buffer holds after the kernel; a workspace's content is nobody's
+              business, but for its guards.
+    """
 
     name: str
     dtype: str
     elements: int
     drawn: bool
     same_as: int | None = None
+    value: float | None = None
+    fill: Callable[[np.random.Generator], np.ndarray] | None = None
+    scale: float = 3.0
+    specials: bool | None = None
+    integers: tuple[int, int] | None = None
+    compared: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,7 @@ class Problem:
     grids:     blocks and threads a block to simulate; any grid must give the same answer, so by default one that is
                smaller than the work, one that is much larger and one that divides nothing.
     device_grid: the same for a real device.
+    scalars:   the numbers that follow the addresses.
     """
 
     buffers: tuple[BufferUse, ...]
@@ -64,6 +83,7 @@ class Problem:
     integers: tuple[int, int] = (-5, 6)
     grids: tuple[tuple[int, int], ...] = ((1, 4), (3, 32), (2, 5))
     device_grid: tuple[int, int] = (7, 96)
+    scalars: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,8 +117,12 @@ def draw(case: Case, problem: Problem, random: np.random.Generator) -> Arrays:
             arrays.append(arrays[buffer.same_as])
             continue
         array = guarded(buffer.dtype, buffer.elements)
-        if buffer.drawn:
-            _fill(array, random, case.specials, problem.integers)
+        if buffer.value is not None:
+            array[:] = buffer.value
+        elif buffer.fill is not None:
+            array[:] = buffer.fill(random)
+        elif buffer.drawn:
+            _fill(array, random, case, problem, buffer)
         arrays.append(array)
     return tuple(arrays)
 
@@ -116,11 +140,13 @@ def check(case: Case, problem: Problem, source: KernelSource, run: Run, seed: in
     arrays = draw(case, problem, np.random.default_rng(seed))
     before = [array.copy() for array in arrays]
     expected = problem.expected(arrays)
-    run(source, arrays)
+    run(source, (*arrays, *problem.scalars))
     for buffer, was, got, wanted in zip(problem.buffers, before, arrays, expected, strict=True):
         label = f"{case.name}, {buffer.name}"
-        _compare(label, got, wanted, case.tolerance)
         assert_guards(label, got)
+        if not buffer.compared:
+            continue
+        _compare(label, got, wanted, case.tolerance)
         if buffer.drawn and np.array_equal(was.astype(wanted.dtype), wanted, equal_nan=was.dtype.kind == "f"):
             assert was.tobytes() == got.tobytes(), f"{label}: an input was changed"
 
@@ -136,16 +162,22 @@ def assert_guards(label: str, array: np.ndarray) -> None:
     assert not touched.size, f"{label}: {touched.size} bytes outside of the buffer were written"
 
 
-def _fill(array: np.ndarray, random: np.random.Generator, specials: bool, integers: tuple[int, int]) -> None:
+def split_arguments(arguments: Arguments) -> tuple[Arrays, tuple[int, ...]]:
+    """Return the arrays, and the numbers that follow them."""
+    arrays = tuple(a for a in arguments if isinstance(a, np.ndarray))
+    return arrays, tuple(a for a in arguments if not isinstance(a, np.ndarray))
+
+
+def _fill(array: np.ndarray, random: np.random.Generator, case: Case, problem: Problem, buffer: BufferUse) -> None:
     if array.dtype.kind == "f":
-        array[:] = 3 * random.standard_normal(array.size)
-        if specials:
+        array[:] = buffer.scale * random.standard_normal(array.size)
+        if case.specials if buffer.specials is None else buffer.specials:
             places = random.permutation(array.size)[: min(len(SPECIALS), array.size // 2)]
             array[places] = SPECIALS[: places.size]
     elif array.dtype.kind == "b":
         array[:] = random.random(array.size) < 0.5
     else:
-        array[:] = random.integers(*integers, array.size)
+        array[:] = random.integers(*(buffer.integers or problem.integers), array.size)
 
 
 def _compare(label: str, got: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:

@@ -8,10 +8,28 @@ tiers, and the page docs/gpu-status.md, take them from here.
 
 from __future__ import annotations
 
-from tests.cuda import pointwise_cases
+from tests.cuda import (
+    gather_cases,
+    gather_strided_cases,
+    pack_cases,
+    pointwise_cases,
+    quantized_gemv_cases,
+    recurrent_cases,
+    row_reduction_cases,
+    shared_cases,
+)
 from tests.cuda.case import Case
 
-CASES: tuple[Case, ...] = (*pointwise_cases.CASES,)
+CASES: tuple[Case, ...] = (
+    *pointwise_cases.CASES,
+    *shared_cases.CASES,
+    *recurrent_cases.CASES,
+    *gather_cases.CASES,
+    *gather_strided_cases.CASES,
+    *pack_cases.CASES,
+    *row_reduction_cases.CASES,
+    *quantized_gemv_cases.CASES,
+)
 FORMS: tuple[tuple[Case, str], ...] = tuple((case, form) for case in CASES for form in case.bounds)
 
 

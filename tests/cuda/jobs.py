@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels import cuda_kernel
 from kernels.cuda_kernel import KernelSource
-from kernels.cuda_memory import SimulatedMemory
+from kernels.cuda_simulated import SimulatedMemory
 from tests.cuda.sass import SassReport, compile_report
 
 
@@ -17,6 +17,7 @@ class SimulateJob:
     """One launch in the simulator.
 
     arrays:        a flat array for each address; the same object twice is the same memory twice.
+    scalars:       the numbers that follow the addresses.
     misalignments: bytes by which each address misses a multiple of 16.
     """
 
@@ -26,6 +27,7 @@ class SimulateJob:
     threads: int
     order: str = "ascending"
     misalignments: tuple[int, ...] = ()
+    scalars: tuple[int, ...] = ()
 
     def run(self) -> tuple[np.ndarray, ...]:
         """Return the arrays after the launch."""
@@ -38,7 +40,7 @@ class SimulateJob:
         misalignments = self.misalignments or (0,) * len(self.arrays)
         memory = [SimulatedMemory(f"a{k}", a, misalignments[k]) for k, a in enumerate(self.arrays)]
         with simulator.scheduled(self.order):
-            kernel[self.blocks, self.threads](*memory)
+            kernel[self.blocks, self.threads](*memory, *self.scalars)
         return self.arrays
 
 
@@ -53,7 +55,8 @@ class CompileJob:
     def run(self) -> SassReport:
         """Return what the compiler made of it."""
         function, signature = cuda_kernel.device_function(self.source), cuda_kernel.signature(self.source)
-        return compile_report(function, signature, self.capability, self.maximum_registers)
+        limits = (self.maximum_registers, self.source.threads)
+        return compile_report(function, signature, self.capability, *limits)
 
 
 @dataclass(frozen=True)

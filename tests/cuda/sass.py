@@ -46,15 +46,19 @@ class SassReport:
 
 
 def compile_report(
-    kernel: Any, signature: Any, capability: tuple[int, int], maximum_registers: int | None = None
+    kernel: Any,
+    signature: Any,
+    capability: tuple[int, int],
+    maximum_registers: int | None = None,
+    threads: int | None = None,
 ) -> SassReport:
-    """Return the report of a Numba-CUDA kernel; maximum_registers as ptxas's --maxrregcount.
+    """Return the report of a Numba-CUDA kernel; maximum_registers as ptxas's --maxrregcount, threads as launch bounds.
 
     Raises RuntimeError with ptxas's words if it rejects the code.
     """
     from kernels.cuda_support import compile_ptx
 
-    ptx = compile_ptx(kernel, signature, capability)
+    ptx = compile_ptx(kernel, signature, capability, threads)
     architecture = f"sm_{capability[0]}{capability[1]}"
     with tempfile.TemporaryDirectory() as folder:
         text, binary = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
@@ -81,9 +85,9 @@ def read_report(architecture: str, resources: str, disassembly: str) -> SassRepo
         local_memory_instructions=count(r"^(LDL|STL)\b"),
         float64_instructions=count(_FLOAT64.pattern),
         global_loads=count(r"^LDG\b"),
-        vector_loads=count(r"^LDG\.E\.128\b"),
+        vector_loads=count(r"^LDG\b.*\.128\b"),
         global_stores=count(r"^STG\b"),
-        vector_stores=count(r"^STG\.E\.128\b"),
+        vector_stores=count(r"^STG\b.*\.128\b"),
         generic_accesses=count(r"^(LD|ST)(\.|$)"),
         instructions=dict(sorted(opcodes.items())),
     )

@@ -1,5 +1,9 @@
 """Simulated CUDA threads that take turns: one runs at a time, until it reaches a barrier or ends.
 
+In ascending order all threads go from barrier to barrier together, the first one first. In descending order the last
+one is first, and a warp or a block goes on as soon as it can, as far as it can: it reads what slower ones have not
+written yet, and overwrites what they have not read.
+
 Barriers hand around values: what a thread brings, all that meet there receive; shuffles and votes are made of that.
 Where no thread can go on, the launch fails at once and says who waits where.
 """
@@ -7,7 +11,7 @@ Where no thread can go on, the launch fails at once and says who waits where.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +19,13 @@ import numpy as np
 from numba.cuda.simulator import kernel as stock
 
 WARP = 32
+
+
+def _closed() -> threading.Lock:
+    """Return a lock that whoever acquires it waits for: each turn releases it once, to one thread."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 class SimulationError(RuntimeError):
@@ -44,6 +55,10 @@ class Block:
     warps: list[Barrier]
     shared: dict[Any, np.ndarray] = field(default_factory=dict)
 
+    def own_barriers(self, thread_id: int) -> tuple[Barrier, Barrier]:
+        """Return the barriers of a thread's warp and of the block."""
+        return self.warps[thread_id // WARP], self.barrier
+
 
 class Thread(stock.BlockThread):  # type: ignore[misc]
     """One CUDA thread; the stock simulator's kernel functions find it as the current thread."""
@@ -52,7 +67,7 @@ class Thread(stock.BlockThread):  # type: ignore[misc]
         super().__init__(body, manager, block.grid_point, thread_point, False)
         self.body, self.block = body, block
         self.launch: Launch
-        self.turn = threading.Semaphore(0)
+        self.turn = _closed()
         self.received: dict[int, Any] = {}
         self.failure: BaseException | None = None
         self.ended = False
@@ -67,13 +82,13 @@ class Thread(stock.BlockThread):  # type: ignore[misc]
         except Exception as error:
             self.failure = error
         self.ended = True
-        self.launch.turn_over.release()
+        self.launch.end_turn(self)
 
     def meet(self, barrier: Barrier, key: int, value: Any) -> dict[int, Any]:
         """Return what each thread brought to the barrier, by key; ends this thread's turn until all are there."""
         barrier.arrived[key] = value
         barrier.waiting.append(self)
-        self.launch.turn_over.release()
+        self.launch.end_turn(self)
         self.turn.acquire()
         if self.launch.aborted:
             raise _Aborted
@@ -108,7 +123,11 @@ class Launch:
 
     def __init__(self, threads: list[Thread], order: str) -> None:
         self.threads = threads if order == "ascending" else threads[::-1]
-        self.turn_over = threading.Semaphore(0)
+        self.places = {id(thread): place for place, thread in enumerate(self.threads)}
+        self.hurried = order == "descending"
+        self.ready: list[Thread] = []  # whose turn is next stands last
+        self.over = _closed()
+        self.failed: Thread | None = None
         self.aborted = False
         self.grid = Barrier("grid", len(threads))
 
@@ -117,33 +136,47 @@ class Launch:
         for thread in self.threads:
             thread.launch = self
             thread.start()
-        ready = list(self.threads)
+        self.ready = self.threads[::-1]
         try:
-            while ready:
-                self._give_turn(ready.pop(0))
-                if not ready:
-                    ready = self._released()
+            self._next_turn()
+            self.over.acquire()
+            if self.failed is not None:
+                error = self.failed.failure
+                raise SimulationError(f"{self.failed}: {type(error).__name__}: {error}") from error
             self._check_all_ended()
         finally:
             self._abort()
 
-    def _give_turn(self, thread: Thread) -> None:
-        thread.turn.release()
-        self.turn_over.acquire()
+    def end_turn(self, thread: Thread) -> None:
+        """Give the next thread its turn; called by the one whose turn ends, which saves a switch to a third."""
+        if self.aborted:
+            return
         if thread.failure is not None:
-            error = thread.failure
-            raise SimulationError(f"{thread}: {type(error).__name__}: {error}") from error
+            self.failed = thread
+            self.over.release()
+            return
+        if self.hurried and not thread.ended:
+            self.ready += self._released(thread.block.own_barriers(thread.thread_id))
+        if not self.ready:
+            self.ready = self._released(self._barriers())
+        self._next_turn()
 
-    def _released(self) -> list[Thread]:
-        """Return the threads of every full barrier, in this launch's order, and empty those barriers."""
-        released: set[int] = set()
-        for barrier in self._barriers():
+    def _next_turn(self) -> None:
+        if self.ready:
+            self.ready.pop().turn.release()
+        else:
+            self.over.release()
+
+    def _released(self, barriers: Iterable[Barrier]) -> list[Thread]:
+        """Return the threads of those barriers that are full, the next one last, and empty these barriers."""
+        released: list[Thread] = []
+        for barrier in barriers:
             if len(barrier.waiting) == barrier.parties:
                 for thread in barrier.waiting:
                     thread.received = barrier.arrived
-                    released.add(id(thread))
+                released += barrier.waiting
                 barrier.arrived, barrier.waiting = {}, []
-        return [thread for thread in self.threads if id(thread) in released]
+        return sorted(released, key=lambda thread: -self.places[id(thread)])
 
     def _barriers(self) -> Iterator[Barrier]:
         yield self.grid

@@ -2,7 +2,8 @@
 
 `install()` replaces how a launch runs. All blocks exist at once; their threads take turns, one at a time, and a turn
 ends only at a barrier or at the thread's end. A kernel that lacks a barrier therefore fails every time, not one time
-in five: in ascending order the first thread reads what a later one has not written, in descending order the last.
+in five: in ascending order the first thread reads what a later one has not written, in descending order the last, and
+warps and blocks run ahead of each other as far as barriers let them.
 Shared and local memory start out as NaN (0xFF bytes), anew for each block.
 
 A thread that waits for another in a loop of its own would never end its turn: barriers are the only way to wait.

@@ -5,61 +5,26 @@ Skipped, visibly, where there is no device; `make gpu-check` or `pytest -m gpu` 
 
 from __future__ import annotations
 
-import functools
 import math
 
-import numpy as np
 import pytest
 
-from kernels import cuda_kernel, cuda_support
-from kernels.cuda_kernel import KernelSource
 from kernels.pointwise import Launcher
 from tests.cuda import pointwise_cases
-from tests.cuda.case import POISON, SPECIALS, Arrays, Case, check
+from tests.cuda.case import SPECIALS, Case
 from tests.cuda.cases import FORMS, form_id
+from tests.cuda.device import check_on_device, missing
 
 torch = pytest.importorskip("torch")
 
 
-def missing() -> str | None:
-    """Return why no kernel can be launched here, None if one can."""
-    if not torch.cuda.is_available():
-        return f"torch sees no CUDA device; {cuda_support.describe().message}"
-    description = cuda_support.describe()
-    return None if description.ready else description.message
-
-
 WHY = missing()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(WHY is not None, reason=f"no GPU test: {WHY}")]
-GUARD_BYTES = 1024
-
-
-def on_device(source: KernelSource, arrays: Arrays, grid: tuple[int, int]) -> None:
-    """Return nothing; run the kernel on copies in device memory, guards around each, and copy the results back."""
-    memory: dict[int, torch.Tensor] = {}
-    for array in arrays:
-        if id(array) not in memory:
-            whole = torch.full((array.nbytes + 2 * GUARD_BYTES,), POISON, dtype=torch.uint8, device="cuda")
-            whole[GUARD_BYTES:-GUARD_BYTES] = torch.from_numpy(array.view(np.uint8).copy()).cuda()
-            memory[id(array)] = whole
-    addresses = tuple(memory[id(array)].data_ptr() + GUARD_BYTES for array in arrays)
-    assert source.accepts(addresses)
-    stream = cuda_support.cuda_module().external_stream(torch.cuda.current_stream().cuda_stream)
-    cuda_kernel.device_kernel(source)[(*grid, stream)](*addresses)
-    torch.cuda.synchronize()
-    for array in arrays:
-        whole = memory[id(array)].cpu().numpy()
-        guards = np.concatenate([whole[:GUARD_BYTES], whole[-GUARD_BYTES:]])
-        assert (guards == POISON).all(), "bytes outside of a buffer were written"
-        array.view(np.uint8)[:] = whole[GUARD_BYTES:-GUARD_BYTES]
 
 
 @pytest.mark.parametrize(("case", "form"), FORMS, ids=form_id)
 def test_the_device_kernel_matches_the_float64_reference(case: Case, form: str) -> None:
-    for seed, size in enumerate((case.sizes[-2], case.sizes[-1], case.device_size)):
-        problem = case.problem(size)
-        run = functools.partial(on_device, grid=problem.device_grid)
-        check(case, problem, problem.sources[form], run, seed)
+    check_on_device(case, form)
 
 
 def random_with_specials(size: int):

@@ -9,7 +9,8 @@ import pytest
 
 from kernels import pointwise
 from kernels.cuda_kernel import KernelSource
-from tests.cuda import pointwise_cases
+from kernels.recurrent_cell import LSTM
+from tests.cuda import pointwise_cases, recurrent_cases
 from tests.cuda.case import Case, check, guarded
 from tests.cuda.cases import CASES
 from tests.cuda.jobs import CompileJob, SimulateJob
@@ -183,3 +184,35 @@ def test_the_compiled_code_shows_too_many_registers(compiling: ToolchainProcess)
     report = compiling.run(CompileJob(case.problem(SIZE).sources["wide"], (9, 0)))
     with pytest.raises(AssertionError, match="more than 16"):
         assert_bounds(report, dataclasses.replace(case.bounds["wide"], registers=16))
+
+
+RECURRENT = recurrent_cases.case(LSTM, 1, 3, wide=recurrent_cases.bounds(80, 9))
+BARRIER = r"phase = grid_barrier\(counter, phase\)"
+
+
+@pytest.mark.cuda_toolchain
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        pytest.param(BARRIER, "pass", id="missing-grid-barrier"),
+        pytest.param(r"cuda\.syncthreads\(\)", "pass", id="missing-block-barrier"),
+        pytest.param(r"exchange, \(\(step \+ 1\) & 1\)", "exchange, (step & 1)", id="stored-into-the-wrong-half"),
+        pytest.param(r"half = \(step & 1\)", "half = ((step + 1) & 1)", id="loaded-from-the-wrong-half"),
+    ],
+)
+def test_the_simulator_sees_a_fault_between_the_steps(right: str, wrong: str, simulating: ToolchainProcess) -> None:
+    problem = RECURRENT.problem(4)
+    text, changes = re.subn(right, wrong, problem.sources["wide"].text)
+    assert changes == 1
+    source = dataclasses.replace(problem.sources["wide"], text=text)
+    with pytest.raises((AssertionError, JobError), match=f"{WRONG}|depends on the order|access to elements 4 to 7"):
+        check(RECURRENT, problem, source, simulated(simulating, *problem.grids[0]), seed=1)
+
+
+@pytest.mark.cuda_toolchain
+def test_the_simulator_sees_one_buffer_in_the_place_of_two(simulating: ToolchainProcess) -> None:
+    problem = RECURRENT.problem(4)
+    text = re.sub(r"\(step & 1\) \*|\(\(step \+ 1\) & 1\) \*", "0 *", problem.sources["wide"].text)
+    source = dataclasses.replace(problem.sources["wide"], text=text)
+    with pytest.raises(AssertionError, match=f"{WRONG}|depends on the order"):
+        check(RECURRENT, problem, source, simulated(simulating, *problem.grids[0]), seed=1)

@@ -12,7 +12,8 @@ from tests.cuda.jobs import SimulateJob
 from tests.cuda.toolchain_process import JobError, ToolchainProcess
 
 pytestmark = pytest.mark.cuda_toolchain
-ORDERS = pytest.mark.parametrize("order", ["ascending", "descending"])
+ORDER_NAMES = ("ascending", "descending")
+ORDERS = pytest.mark.parametrize("order", ORDER_NAMES)
 
 REVERSE = """
     def kernel(a0, a1):
@@ -174,3 +175,104 @@ def test_local_memory_starts_out_as_nan(simulating: ToolchainProcess) -> None:
     """
     got = launch(simulating, text, (np.zeros(2, np.float32),), 1, 1, "ascending")
     assert got[0] == 3 and np.isnan(got[1])
+
+
+@ORDERS
+def test_warp_sums_and_maxima_reach_every_lane(simulating: ToolchainProcess, order: str) -> None:
+    text = """
+    def kernel(a0, a1):
+        value = load_float32(a0, cuda.grid(1))
+        store_float32(a1, 2 * cuda.grid(1), warp_sum(value))
+        store_float32(a1, 2 * cuda.grid(1) + 1, warp_max(value))
+    """
+    x = np.random.default_rng().integers(-99, 99, 96).astype(np.float32)
+    x[70] = np.nan
+    got = launch(simulating, text, (x, unset(192)), 3, 32, order).reshape(3, 32, 2)
+    rows = x.reshape(3, 32)
+    assert (got[:2, :, 0] == rows[:2].sum(axis=1)[:, None]).all()
+    assert (got[:2, :, 1] == rows[:2].max(axis=1)[:, None]).all()
+    assert np.isnan(got[2]).all()
+
+
+COUNTED_GRID_SUM = """
+    def kernel(a0, a1, a2, rounds):
+        block = cuda.blockIdx.x
+        phase = grid_phase(a2)
+        value = load_float32(a0, block)
+        for step in range(rounds):
+            turn = (step & 1) * cuda.gridDim.x
+            if cuda.threadIdx.x == 0:
+                store_coherent_float32(a1, turn + block, value)
+            phase = grid_barrier(a2, phase)
+            value = float32(0)
+            for other in range(cuda.gridDim.x):
+                value += coherent_float32(a1, turn + other)
+        if cuda.threadIdx.x == 0:
+            store_float32(a0, block, value)
+"""
+
+
+def run_rounds(
+    process: ToolchainProcess, text: str, rounds: int, counter: np.ndarray, order: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values and the counter after a launch of five blocks, each beginning with 1."""
+    source = KernelSource("kernel", textwrap.dedent(text), "", (4, 4, 4), 5, scalars=1, cooperative=True)
+    arrays = (np.ones(5, np.float32), unset(10), counter)
+    after = process.run(SimulateJob(source, arrays, 5, 3, order, scalars=(rounds,)))
+    return after[0], after[2]
+
+
+@ORDERS
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_grid_barriers_need_no_reset_between_launches(simulating: ToolchainProcess, order: str, rounds: int) -> None:
+    counter = np.zeros(1, np.uint32)
+    for turn in (1, 2, 3):
+        got, counter = run_rounds(simulating, COUNTED_GRID_SUM, rounds, counter, order)
+        assert (got == 5**rounds).all()
+        assert counter.tolist() == [0x80000000 * (turn * rounds % 2)]
+
+
+@ORDERS
+def test_a_missing_counted_grid_barrier_shows(simulating: ToolchainProcess, order: str) -> None:
+    text = COUNTED_GRID_SUM.replace("phase = grid_barrier(a2, phase)", "pass")
+    got, _ = run_rounds(simulating, text, 1, np.zeros(1, np.uint32), order)
+    assert np.isnan(got).any()
+
+
+@pytest.mark.parametrize("counter", [np.full(1, 7, np.uint32), np.zeros(1, np.int32)])
+def test_a_grid_barrier_refuses_a_counter_that_is_not_its_own(
+    simulating: ToolchainProcess, counter: np.ndarray
+) -> None:
+    with pytest.raises(JobError, match="the grid barrier"):
+        run_rounds(simulating, COUNTED_GRID_SUM, 1, counter, "ascending")
+
+
+def test_a_barrier_that_forgets_its_phase_is_reported(simulating: ToolchainProcess) -> None:
+    text = COUNTED_GRID_SUM.replace("phase = grid_barrier", "ignored = grid_barrier")
+    with pytest.raises(JobError, match="was given phase 0 where its counter says 2147483648"):
+        run_rounds(simulating, text, 2, np.zeros(1, np.uint32), "ascending")
+
+
+def test_a_block_that_overwrites_what_a_slower_one_still_reads_shows(simulating: ToolchainProcess) -> None:
+    # One half for all rounds: right where all blocks go in step, wrong where one runs ahead.
+    faulty = COUNTED_GRID_SUM.replace("(step & 1) * cuda.gridDim.x", "0")
+    results = [run_rounds(simulating, faulty, 2, np.zeros(1, np.uint32), order)[0] for order in ORDER_NAMES]
+    assert any((result != 25).any() for result in results)
+
+
+def test_a_warp_that_overwrites_what_a_slower_one_still_reads_shows(simulating: ToolchainProcess) -> None:
+    text = """
+    def kernel(a0, a1):
+        tile = cuda.shared.array(2, float32)
+        warp = cuda.threadIdx.x // 32
+        for step in range(3):
+            if cuda.laneid == 0:
+                tile[warp] = load_float32(a0, 2 * step + warp)
+            cuda.syncthreads()
+            store_float32(a1, 64 * step + cuda.threadIdx.x, tile[1 - warp])
+    """
+    x = random(6)
+    for text_, wrong in ((text, True), (text.rstrip() + "\n            cuda.syncthreads()\n", False)):
+        results = [launch(simulating, text_, (x, unset(192)), 1, 64, order) for order in ORDER_NAMES]
+        expected = np.repeat(x.reshape(3, 2)[:, ::-1], 32)
+        assert wrong == any(not np.array_equal(result, expected) for result in results)

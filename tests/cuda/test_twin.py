@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels import pointwise
+from kernels import cuda_kernel, pointwise
 from kernels.compiler.print_cuda import print_cuda
 from tests.cuda import pointwise_cases
 from tests.cuda.case import SPECIALS, Case, check, guarded
@@ -18,7 +18,7 @@ def test_the_cpu_twin_matches_the_float64_reference(case: Case) -> None:
     problem = case.problem(case.sizes[-2])
     assert set(problem.sources) == set(case.bounds)
     for seed, source in enumerate(problem.sources.values()):
-        check(case, problem, source, pointwise.twin, seed)
+        check(case, problem, source, cuda_kernel.run_twin, seed)
 
 
 def drawn(size: int) -> np.ndarray:

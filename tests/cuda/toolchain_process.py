@@ -13,7 +13,7 @@ from typing import Any
 
 from kernels.cuda_kernel import KernelSource
 from tests.cuda import toolchain
-from tests.cuda.case import Arrays, Run
+from tests.cuda.case import Arguments, Run, split_arguments
 from tests.cuda.jobs import Failure, SimulateJob
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +71,12 @@ def toolchain_process(simulate: bool) -> Iterator[ToolchainProcess]:
 def simulated(process: ToolchainProcess, blocks: int, threads: int) -> Run:
     """Return a runner that launches a kernel twice, its threads in either order; the results must agree."""
 
-    def run(source: KernelSource, arrays: Arrays) -> None:
+    def run(source: KernelSource, arguments: Arguments) -> None:
+        arrays, scalars = split_arguments(arguments)
         results = []
         for order in ("ascending", "descending"):
-            results.append(process.run(SimulateJob(source, arrays, blocks, threads, order)))
+            job = SimulateJob(source, arrays, blocks, threads, order, scalars=scalars)
+            results.append(process.run(job))
         for array, first, second in zip(arrays, *results, strict=True):
             assert first.tobytes() == second.tobytes(), "the result depends on the order of the threads"
             array[:] = first

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from app.checks import gpu
 from app.checks.check import ABSENT, OK, STATES, WARN, Check, guarded
 from app.checks.gpu import CHECKS, examine_gpu
-from app.checks.machine import Machine, Outcome
+from app.checks.machine import Machine, Outcome, run_module
 from tests.app.checks.simulated_machine import (
     H100,
     SimulatedDriver,
@@ -19,6 +22,11 @@ from tests.app.checks.simulated_machine import (
     machine,
     simulated_torch,
 )
+from tests.cuda.conftest import require_toolchain
+from tests.cuda.toolchain import find
+
+ROOT = Path(__file__).parents[3]
+CORE_ONLY = ROOT / "tests" / "app" / "worker" / "core_only"
 
 TWO = (H100, H100)
 RESTRICTED = "ResmanDebugLevel: 4294967295\nRmProfilingAdminOnly: 1\n"
@@ -219,3 +227,42 @@ def test_closed_ways_between_devices_are_counted_and_named() -> None:
     check = look("peer access", machine(SimulatedDriver(devices=(*TWO, H100), closed=((0, 2), (2, 0)))))
     assert check.state == WARN and "2 of 6" in check.found and "0 to 2" in check.found and "topo" in check.remedy
     assert look("peer access", machine(SimulatedDriver())).state == ABSENT
+
+
+def test_without_pytorch_the_other_checks_go_on() -> None:
+    examined = machine(SimulatedDriver())
+    modules = {"pynvml": SimulatedNvml()}
+
+    def module(name: str) -> object:
+        if name in modules:
+            return modules[name]
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    checks = {check.name: check for check in examine_gpu(replace(examined, module=module))}
+    assert checks["torch cuda"].state == WARN and "No module named 'torch'" in checks["torch cuda"].found
+    assert checks["nvml"].state == checks["cuda kernels"].state == OK
+
+
+def test_the_checks_need_no_web_package() -> None:
+    program = "from app.checks import cupti_probe, gpu, kernel_probe, ucx_probe; print(len(gpu.CHECKS))"
+    environment = os.environ | {"PYTHONPATH": f"{CORE_ONLY}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout.strip()) == (0, str(len(CHECKS))), done.stderr
+
+
+@pytest.mark.cuda_toolchain
+def test_a_kernel_is_really_compiled_where_there_is_a_toolkit_but_no_device() -> None:
+    require_toolchain()
+    done = subprocess.run(
+        [str(find()), "-m", "app.checks.kernel_probe"], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = Outcome(done.returncode, done.stdout, done.stderr)
+    check = look("cuda kernels", machine(probes={"app.checks.kernel_probe": outcome}))
+    assert check.state == OK and ("sm_90" in check.found or "ran on" in check.found)
+
+
+@pytest.mark.skipif(Machine().version("numba-cuda") is not None, reason="numba-cuda is installed here")
+def test_a_probe_without_numba_cuda_ends_with_the_remedy_in_its_last_line() -> None:
+    outcome = run_module("app.checks.kernel_probe", ())
+    assert outcome.status == 1 and "requirements-cuda.txt" in outcome.last_error

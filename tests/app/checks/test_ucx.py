@@ -79,6 +79,16 @@ def test_a_library_that_does_not_work_is_named_and_the_next_one_serves(wheels: d
     assert "/own/libucp.so" in check.found and PATH_VARIABLE in check.remedy
 
 
+def test_where_no_library_works_the_remedy_names_the_variable_that_chose_it() -> None:
+    examined = machine(
+        find_library=lambda name: None,
+        environment={PATH_VARIABLE: "/own/libucp.so"},
+        probes={"app.checks.ucx_probe": Outcome(1, "", "OSError: /own/libucp.so: no such file\n")},
+    )
+    check = check_ucx(examined)
+    assert check.state == WARN and "no such file" in check.found and check.remedy.startswith(f"correct {PATH_VARIABLE}")
+
+
 def test_the_probe_of_a_file_that_is_no_libucp_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "libucp.so.0").write_text("no library")
     outcome = run_module("app.checks.ucx_probe", (str(tmp_path / "libucp.so.0"),))

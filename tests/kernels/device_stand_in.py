@@ -1,0 +1,34 @@
+"""Stands in for the CUDA module, its arrays and compiled kernels: notes what launchers ask of them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+TABLE_ADDRESS = 4096
+
+
+class Recorder:
+    """The CUDA module and each of its kernels at once; a launch is (blocks, threads, stream, arguments)."""
+
+    def __init__(self) -> None:
+        self.launches: list[tuple[Any, ...]] = []
+        self.uploads: list[np.ndarray] = []
+
+    def external_stream(self, handle: int) -> str:
+        return f"stream {handle}"
+
+    def to_device(self, array: np.ndarray) -> SimpleNamespace:
+        self.uploads.append(array)
+        return device_array(array.size, "<i8", TABLE_ADDRESS * len(self.uploads))
+
+    def __getitem__(self, configuration: tuple[Any, ...]):
+        return lambda *arguments: self.launches.append((*configuration, arguments))
+
+
+def device_array(elements: int, dtype: str = "|u1", address: int = 256, read_only: bool = False) -> SimpleNamespace:
+    """Return what a launcher sees of a CUDA array."""
+    interface = {"data": (address, read_only), "shape": (elements,), "typestr": dtype, "strides": None, "version": 3}
+    return SimpleNamespace(__cuda_array_interface__=interface)
