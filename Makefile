@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check bench golden clean
+.PHONY: help setup setup-bench run test check bench gpu-check golden clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,9 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-cuda.txt pyproject.
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cuda.txt; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
+
+setup-bench: setup ## add the peers that only benchmarks need
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 
 run: setup ## serve the page on 127.0.0.1:8050; on the first start it profiles the bundled example
 	$(BIN)/python -m app serve --example
@@ -33,13 +36,18 @@ check: setup ## ruff, mypy --strict, the import rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+gpu-check: ## on a machine with a GPU: everything that can be shown there, in under nine minutes
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu_check
+
 golden: setup ## rewrite the golden files; read the difference before you commit it
 	$(BIN)/python -m tests.golden
 
-bench: setup ## every benchmark in full; results go to benchmarks/results/
+bench: setup-bench ## every benchmark in full; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.verdict
 	$(BIN)/python -m benchmarks.workbench
+	$(BIN)/python -m benchmarks.fusion
+	$(BIN)/python -m benchmarks.fusion_products
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
