@@ -37,7 +37,7 @@ check: setup ## ruff, mypy --strict, the import rule
 	$(BIN)/lint-imports
 
 gpu-check: ## on a machine with a GPU: everything that can be shown there, in under nine minutes
-	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu_check
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu_check $(if $(OUT),-o $(OUT))
 
 golden: setup ## rewrite the golden files; read the difference before you commit it
 	$(BIN)/python -m tests.golden
