@@ -26,7 +26,7 @@ from benchmarks.gpu.findings import FAILED, SKIPPED, PartResult
 from benchmarks.gpu.part import Part
 from benchmarks.gpu.parts import BUDGET_SECONDS, PARTS, part_named
 from benchmarks.gpu.result import Result, environment_of, write_log, write_result
-from kernels import cuda_support
+from kernels.cuda import support as cuda_support
 
 LOCAL = Path("build/gpu-check")
 

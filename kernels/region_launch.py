@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import cuda_kernel, cuda_launch
 from kernels.compiler.ir import Region
 from kernels.compiler.print_cuda import print_cuda
-from kernels.cuda_kernel import THREADS_PER_BLOCK, KernelSource
-from kernels.cuda_launch import DeviceKernels, addresses_of
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda import launch as cuda_launch
+from kernels.cuda.kernel import THREADS_PER_BLOCK, KernelSource
+from kernels.cuda.launch import DeviceKernels, addresses_of
 
 THREADS_PER_MULTIPROCESSOR = 2048  # a larger grid would only queue; its threads take the rest in turns
 FORMS = ("wide", "scalar")  # the first that the addresses allow is launched

@@ -7,7 +7,7 @@ import json
 from app.checks.check import ABSENT, OK, WARN, Check
 from app.checks.driver import Driver, read_driver
 from app.checks.machine import Machine
-from kernels import cuda_support
+from kernels.cuda import support as cuda_support
 
 _NVVM = ("nvidia-nvvm", "nvidia-cuda-nvcc", "nvidia-cuda-nvcc-cu12")
 

@@ -10,8 +10,10 @@ import sys
 
 import numpy as np
 
-from kernels import cuda_kernel, cuda_support, pointwise
+from kernels import pointwise
 from kernels.compiler.ir import Access, Buffer, Region, Store, Value
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda import support as cuda_support
 
 ELEMENTS = 1003
 TARGET = (9, 0)

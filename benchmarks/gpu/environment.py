@@ -13,7 +13,7 @@ from app.checks.gpu import CHECKS
 from app.checks.machine import Machine
 from benchmarks.gpu.findings import Found, Skip
 from benchmarks.gpu.part import Task
-from kernels import cuda_support
+from kernels.cuda import support as cuda_support
 
 PACKAGES = tuple(
     "torch triton numba numba-cuda cuda-core numpy pandas pyarrow scipy safetensors nvidia-ml-py pytest".split()

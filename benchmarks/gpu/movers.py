@@ -11,8 +11,8 @@ from benchmarks.gpu.contest import OURS, Contest, Rival, require_device, run_con
 from benchmarks.gpu.findings import Found
 from benchmarks.gpu.part import Task
 from benchmarks.gpu.rivals import copying, keeping, stream_handle
-from kernels.gather import ArenaLauncher, ArenaPlan
-from kernels.pack import FORMATS, Format, PackLauncher, PackPlan
+from kernels.transfer.gather import ArenaLauncher, ArenaPlan
+from kernels.transfer.pack import FORMATS, Format, PackLauncher, PackPlan
 
 MIB = 2**20
 COPY, FOREACH, CAT = "copy", "foreach-copy", "cat"

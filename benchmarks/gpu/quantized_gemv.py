@@ -17,8 +17,8 @@ from benchmarks.gpu.contest import OURS, Contest, Rival, require_device, run_con
 from benchmarks.gpu.findings import Bar, Found
 from benchmarks.gpu.part import Task
 from benchmarks.gpu.rivals import keeping, launching
-from kernels.quantized_gemv import Launcher
-from kernels.quantized_product import CENTROIDS, QuantizedProduct
+from kernels.quantized.gemv import Launcher
+from kernels.quantized.product import CENTROIDS, QuantizedProduct
 
 SIZE = 8192
 HALF, HALF_VECTOR, FULL = "cublas-float16", "cublas-float16-mv", "cublas-float32"

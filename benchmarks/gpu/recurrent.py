@@ -15,8 +15,8 @@ from benchmarks.gpu.contest import OURS, Contest, Rival, require_device, run_con
 from benchmarks.gpu.findings import Bar, Found
 from benchmarks.gpu.part import Task
 from benchmarks.gpu.rivals import keeping, stream_handle
-from kernels.recurrent import Launcher, recurrent_buffers
-from kernels.recurrent_cell import GRU, LSTM, Cell
+from kernels.recurrent.cell import GRU, LSTM, Cell
+from kernels.recurrent.kernel import Launcher, recurrent_buffers
 
 STEPS = 100
 CUDNN, CUDNN_FULL, CELLS, ALONE = "cudnn", "cudnn-without-tf32", "eager-cells", "our-kernel-alone"

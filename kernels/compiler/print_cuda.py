@@ -7,7 +7,7 @@ from kernels.compiler.passes import simplify
 from kernels.compiler.print_cuda_points import print_points
 from kernels.compiler.print_cuda_rows import print_rows
 from kernels.compiler.verify import verify
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda.kernel import KernelSource
 
 
 def print_cuda(region: Region) -> dict[str, KernelSource]:

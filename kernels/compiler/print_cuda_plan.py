@@ -11,7 +11,7 @@ from kernels.compiler.nest import nest
 from kernels.compiler.passes import accesses
 from kernels.compiler.print_cuda_schedule import schedule
 from kernels.compiler.print_cuda_unit import is_wide, row_length
-from kernels.cuda_memory import LANES
+from kernels.cuda.memory import LANES
 
 WARP = 32
 SHORT_BLOCK = 128  # threads of a block in which each warp has rows of its own

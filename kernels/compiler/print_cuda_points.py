@@ -12,8 +12,8 @@ import math
 from kernels.compiler.ir import ITEM_BYTES, Region
 from kernels.compiler.passes import accesses
 from kernels.compiler.print_cuda_unit import Unit, coordinates, indented, is_wide
-from kernels.cuda_kernel import KernelSource
-from kernels.cuda_memory import ALIGNMENT, LANES
+from kernels.cuda.kernel import KernelSource
+from kernels.cuda.memory import ALIGNMENT, LANES
 
 ENTRY = "pointwise"
 

@@ -20,8 +20,8 @@ from kernels.compiler.print_cuda_rows_host import host_text
 from kernels.compiler.print_cuda_schedule import Walk, schedule
 from kernels.compiler.print_cuda_unit import block, indented
 from kernels.compiler.source import roots
-from kernels.cuda_kernel import KernelSource
-from kernels.cuda_memory import ALIGNMENT
+from kernels.cuda.kernel import KernelSource
+from kernels.cuda.memory import ALIGNMENT
 
 FULL_WARP = "0xFFFFFFFF"
 LOADS_AHEAD = 48  # the most elements that are in flight before the first is used

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kernels.compiler.ir import REDUCTIONS, Access, Region
 from kernels.compiler.scalar_text import scalar_text
 from kernels.compiler.source import position_text, roots
-from kernels.cuda_memory import LANES
+from kernels.cuda.memory import LANES
 
 
 @dataclass(frozen=True, slots=True)

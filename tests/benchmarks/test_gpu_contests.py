@@ -13,9 +13,11 @@ import torch
 from benchmarks.gpu import contest, launch, movers, pointwise, quantized_gemv, recurrent, rivals, row_reduction
 from benchmarks.gpu.contest import OURS, Contest, Rival, build_rivals, figures_of
 from benchmarks.gpu.findings import Bar
-from kernels import cuda_kernel, cuda_launch, cuda_support
-from kernels.pack import FORMATS
-from kernels.recurrent_cell import GRU, LSTM
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda import launch as cuda_launch
+from kernels.cuda import support as cuda_support
+from kernels.recurrent.cell import GRU, LSTM
+from kernels.transfer.pack import FORMATS
 
 
 class TwinKernel:

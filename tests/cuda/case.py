@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda.kernel import KernelSource
 
 POISON = 0xDE  # as float32 -8.0e18: no result of a case comes near it, and unlike NaN it equals no result
 GUARD = 64  # elements before and behind each buffer; a multiple of every alignment

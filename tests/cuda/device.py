@@ -6,8 +6,9 @@ import functools
 
 import numpy as np
 
-from kernels import cuda_kernel, cuda_support
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda import support as cuda_support
+from kernels.cuda.kernel import KernelSource
 from tests.cuda.case import POISON, Arguments, Case, check, split_arguments
 
 GUARD_BYTES = 1024

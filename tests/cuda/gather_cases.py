@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kernels import gather
-from kernels.segment_table import Table
+from kernels.transfer import gather
+from kernels.transfer.segment_table import Table
 from tests.cuda.case import Arrays, Bounds, BufferUse, Case, Problem
 
 ODD_SIZES = (0, 1, 7, 16, 33, 100, 4, 258)

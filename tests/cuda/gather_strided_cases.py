@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kernels import gather_strided
-from kernels.gather_strided import StridedPlan, StridedTensor, view_of
+from kernels.transfer import strided as gather_strided
+from kernels.transfer.strided import StridedPlan, StridedTensor, view_of
 from tests.cuda.case import Arrays, Bounds, BufferUse, Case, Problem
 from tests.cuda.gather_cases import table_buffer
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import cuda_kernel
-from kernels.cuda_kernel import KernelSource
-from kernels.cuda_simulated import SimulatedMemory
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda.kernel import KernelSource
+from kernels.cuda.simulated import SimulatedMemory
 from tests.cuda.sass import SassReport, compile_report
 
 

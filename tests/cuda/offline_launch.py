@@ -12,8 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from kernels import cuda_kernel, cuda_support
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda import support as cuda_support
+from kernels.cuda.kernel import KernelSource
 
 
 @dataclass(frozen=True)

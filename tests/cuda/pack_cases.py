@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kernels import pack, pack_bfloat16, pack_int8
-from kernels.pack import Format, PackPlan
-from kernels.segment_table import arena_offsets
+from kernels.transfer import bfloat16 as pack_bfloat16
+from kernels.transfer import int8 as pack_int8
+from kernels.transfer import pack
+from kernels.transfer.pack import Format, PackPlan
+from kernels.transfer.segment_table import arena_offsets
 from tests.cuda.case import POISON, SPECIALS, Arrays, Bounds, BufferUse, Case, Problem
 from tests.cuda.gather_cases import spread, table_buffer
 

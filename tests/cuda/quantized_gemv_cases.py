@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kernels.quantized_gemv import reference
-from kernels.quantized_product import Operand, QuantizedProduct
-from kernels.quantized_source import FORMS, Tuning, print_quantized
+from kernels.quantized.gemv import reference
+from kernels.quantized.product import Operand, QuantizedProduct
+from kernels.quantized.source import FORMS, Tuning, print_quantized
 from tests.cuda.case import Bounds, BufferUse, Case, Problem
 
 UNIT = 0.125

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kernels.recurrent import UNITS_PER_BLOCK, recurrent_buffers, recurrent_source, recurrent_texts, reference
-from kernels.recurrent_cell import GRU, LSTM, Cell
-from kernels.recurrent_text import RecurrentText
+from kernels.recurrent.cell import GRU, LSTM, Cell
+from kernels.recurrent.kernel import UNITS_PER_BLOCK, recurrent_buffers, recurrent_source, recurrent_texts, reference
+from kernels.recurrent.text import RecurrentText
 from tests.cuda.case import Arrays, Bounds, BufferUse, Case, Problem
 
 SMALL = 64  # hidden sizes below are simulated: few units a block, so that there are several blocks

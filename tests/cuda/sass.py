@@ -56,7 +56,7 @@ def compile_report(
 
     Raises RuntimeError with ptxas's words if it rejects the code.
     """
-    from kernels.cuda_support import compile_ptx
+    from kernels.cuda.support import compile_ptx
 
     ptx = compile_ptx(kernel, signature, capability, threads)
     architecture = f"sm_{capability[0]}{capability[1]}"

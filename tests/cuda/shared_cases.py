@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda.kernel import KernelSource
 from tests.cuda.case import Arrays, Bounds, BufferUse, Case, Problem
 
 DEVICE_SIZE = 100_003

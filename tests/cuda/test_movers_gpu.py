@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kernels.gather import ArenaLauncher, ArenaPlan
-from kernels.pack import BFLOAT16, FORMATS, INT8, LOSSLESS, PackLauncher, PackPlan
+from kernels.transfer.gather import ArenaLauncher, ArenaPlan
+from kernels.transfer.pack import BFLOAT16, FORMATS, INT8, LOSSLESS, PackLauncher, PackPlan
 from tests.cuda.device import missing
 
 torch = pytest.importorskip("torch")

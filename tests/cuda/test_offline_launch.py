@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kernels.cuda_kernel import KernelSource
-from kernels.recurrent import recurrent_source, recurrent_texts
-from kernels.recurrent_cell import GRU
+from kernels.cuda.kernel import KernelSource
+from kernels.recurrent.cell import GRU
+from kernels.recurrent.kernel import recurrent_source, recurrent_texts
 from tests.cuda.jobs import CompileJob
 from tests.cuda.offline_launch import LaunchJob
 from tests.cuda.toolchain_process import ToolchainProcess

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from kernels import pointwise
-from kernels.cuda_kernel import KernelSource
-from kernels.recurrent_cell import LSTM
+from kernels.cuda.kernel import KernelSource
+from kernels.recurrent.cell import LSTM
 from tests.cuda import pointwise_cases, recurrent_cases
 from tests.cuda.case import Case, check, guarded
 from tests.cuda.cases import CASES

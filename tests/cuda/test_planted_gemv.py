@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from kernels.cuda_kernel import KernelSource, run_twin
+from kernels.cuda.kernel import KernelSource, run_twin
 from tests.cuda.case import Case, check
 from tests.cuda.jobs import CompileJob
 from tests.cuda.quantized_gemv_cases import CASES

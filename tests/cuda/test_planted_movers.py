@@ -11,8 +11,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kernels import cuda_kernel
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda.kernel import KernelSource
 from tests.cuda import gather_cases, pack_cases
 from tests.cuda.case import Case, check, guarded
 from tests.cuda.jobs import CompileJob, SimulateJob

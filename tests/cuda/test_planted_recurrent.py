@@ -9,8 +9,8 @@ import re
 
 import pytest
 
-from kernels.cuda_kernel import KernelSource
-from kernels.recurrent_cell import LSTM
+from kernels.cuda.kernel import KernelSource
+from kernels.recurrent.cell import LSTM
 from tests.cuda import recurrent_cases
 from tests.cuda.case import check
 from tests.cuda.jobs import CompileJob

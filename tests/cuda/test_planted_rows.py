@@ -12,7 +12,7 @@ from kernels.compiler.ir import Region
 from kernels.compiler.passes import simplify
 from kernels.compiler.print_cuda_plan import RowPlan
 from kernels.compiler.print_cuda_rows import print_plan
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda.kernel import KernelSource
 from tests.cuda.case import Case, check
 from tests.cuda.jobs import CompileJob
 from tests.cuda.row_reduction_cases import CASES, layer_norm, middle_mean, problem, row_maximum, rows_bounds, softmax

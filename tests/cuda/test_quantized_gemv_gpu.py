@@ -10,10 +10,10 @@ import math
 import numpy as np
 import pytest
 
-from kernels.cuda_kernel import run_twin
-from kernels.quantized_gemv import Launcher
-from kernels.quantized_product import QuantizedProduct
-from kernels.quantized_source import Tuning
+from kernels.cuda.kernel import run_twin
+from kernels.quantized.gemv import Launcher
+from kernels.quantized.product import QuantizedProduct
+from kernels.quantized.source import Tuning
 from tests.cuda.device import missing
 
 torch = pytest.importorskip("torch")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.quantized_product import QuantizedProduct
-from kernels.quantized_source import Tuning
+from kernels.quantized.product import QuantizedProduct
+from kernels.quantized.source import Tuning
 from tests.cuda.case import Bounds, Case, check
 from tests.cuda.quantized_gemv_cases import problem
 from tests.cuda.toolchain_process import ToolchainProcess, simulated

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import cuda_kernel
-from kernels.recurrent import recurrent_source, recurrent_texts, reference
-from kernels.recurrent_cell import GRU, LSTM, Cell
+from kernels.cuda import kernel as cuda_kernel
+from kernels.recurrent.cell import GRU, LSTM, Cell
+from kernels.recurrent.kernel import recurrent_source, recurrent_texts, reference
 from tests.cuda import recurrent_cases
 from tests.cuda.case import Arrays, check, draw
 from tests.cuda.jobs import CompileJob, SimulateJob

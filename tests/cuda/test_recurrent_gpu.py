@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kernels.recurrent import Launcher, recurrent_buffers
-from kernels.recurrent_cell import GRU, LSTM, Cell
+from kernels.recurrent.cell import GRU, LSTM, Cell
+from kernels.recurrent.kernel import Launcher, recurrent_buffers
 from tests.cuda.device import missing
 
 torch = pytest.importorskip("torch")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda.kernel import KernelSource
 from tests.cuda.case import Bounds, Case
 from tests.cuda.cases import FORMS, form_id
 from tests.cuda.jobs import CompileJob

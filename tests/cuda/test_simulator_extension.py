@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda.kernel import KernelSource
 from tests.cuda.jobs import SimulateJob
 from tests.cuda.toolchain_process import JobError, ToolchainProcess
 

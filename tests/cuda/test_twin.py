@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from kernels import cuda_kernel, pointwise
+from kernels import pointwise
 from kernels.compiler.print_cuda import print_cuda
+from kernels.cuda import kernel as cuda_kernel
 from tests.cuda import pointwise_cases
 from tests.cuda.case import SPECIALS, Case, check, guarded
 from tests.cuda.cases import CASES, form_id

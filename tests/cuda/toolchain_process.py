@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kernels.cuda_kernel import KernelSource
+from kernels.cuda.kernel import KernelSource
 from tests.cuda import toolchain
 from tests.cuda.case import Arguments, Run, split_arguments
 from tests.cuda.jobs import Failure, SimulateJob

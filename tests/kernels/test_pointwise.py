@@ -5,10 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernels import cuda_kernel, cuda_launch, cuda_support, pointwise
+from kernels import pointwise
 from kernels.compiler.ir import IrError
 from kernels.compiler.print_cuda import print_cuda
-from kernels.cuda_launch import ArgumentError
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda import launch as cuda_launch
+from kernels.cuda import support as cuda_support
+from kernels.cuda.launch import ArgumentError
 from kernels.pointwise import Launcher
 from tests.cuda.case import assert_guards, guarded
 from tests.cuda.expression import Expression

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from kernels import cuda_kernel, cuda_launch, cuda_support
 from kernels.compiler.ir import Region
 from kernels.compiler.passes import simplify
 from kernels.compiler.print_cuda import print_cuda
 from kernels.compiler.print_cuda_plan import RowPlan
 from kernels.compiler.print_cuda_rows import print_plan
-from kernels.cuda_launch import ArgumentError
+from kernels.cuda import kernel as cuda_kernel
+from kernels.cuda import launch as cuda_launch
+from kernels.cuda import support as cuda_support
+from kernels.cuda.launch import ArgumentError
 from kernels.row_reduction import Launcher, reference, twin
 from tests.cuda.case import guarded
 from tests.cuda.row_reduction_cases import (

@@ -1,0 +1,1 @@
+"""Products of a vector, or a few, with int8 and 4-bit codebook weights."""

@@ -1,0 +1,1 @@
+"""Recurrent layers in one launch: weights in registers, a grid barrier a step."""

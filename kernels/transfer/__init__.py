@@ -1,0 +1,1 @@
+"""Moving tensors: many gathered into one arena and back, packed for swap."""
