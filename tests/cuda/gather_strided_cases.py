@@ -35,11 +35,12 @@ def sliced(tensor: StridedTensor, axis: int, start: int, stop: int, step: int = 
 
 
 def columns(size: int) -> list[StridedTensor]:
-    """Aligned columns of rows (one 128-bit access), odd ones, and every third element."""
+    """Aligned columns of rows (one 128-bit access), such that end within one, odd ones, and every third element."""
     rows = contiguous(0, (size, 24), 4)
     return [
         sliced(rows, 1, 4, 12),
         sliced(rows, 1, 13, 20),
+        sliced(rows, 1, 8, 14),
         sliced(contiguous(96 * size, (size, 7), 2), 1, 0, 7, 3),
         contiguous(96 * size + 16 * size, (size, 3), 1),
     ]

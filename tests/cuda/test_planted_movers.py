@@ -13,13 +13,13 @@ import pytest
 
 from kernels.cuda import kernel as cuda_kernel
 from kernels.cuda.kernel import KernelSource
-from tests.cuda import gather_cases, pack_cases
+from tests.cuda import gather_cases, gather_strided_cases, pack_cases
 from tests.cuda.case import Case, check, guarded
 from tests.cuda.jobs import CompileJob, SimulateJob
 from tests.cuda.test_sass import assert_bounds
 from tests.cuda.toolchain_process import JobError, ToolchainProcess, simulated
 
-CASES = {case.name: case for case in (*gather_cases.CASES, *pack_cases.CASES)}
+CASES = {case.name: case for case in (*gather_cases.CASES, *gather_strided_cases.CASES, *pack_cases.CASES)}
 SIZE = 1203
 WRONG, OUTSIDE = "elements are wrong", "access to elements"
 
@@ -42,6 +42,11 @@ ON_HOST_TOO = [
     fault("pack-bfloat16", "2 * pair + 1 < left", "2 * pair + 1 < left - 1", "missing-tail"),
     fault("unpack-bfloat16", "& 0xFFFF0000", "& 0xFFFE0000", "lost-bit"),
     fault("unpack-int8", "+ (place >> 8)", "+ (place >> 9)", "wrong-scale"),
+    fault(
+        "gather-transposes", "(rest2 - rest1 * extent2) * stride2", "(rest2 - rest1 * extent2) * stride1", "wrong-axis"
+    ),
+    fault("gather-columns", "count = min(int64(16), extent - byte)", "count = int64(16)", "written-past-the-end"),
+    fault("gather-columns", "(extent3 - index3) * item >= 16", "item > 0", "read-past-the-row"),
 ]
 IN_SIMULATOR = [
     *ON_HOST_TOO,
