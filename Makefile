@@ -28,7 +28,7 @@ run: setup ## serve the page on 127.0.0.1:8050; on the first start it profiles t
 test: setup ## every test: unit, simulator, SASS, browser; GPU tests where there is a GPU
 	$(BIN)/python -m tests.cuda.toolchain
 	$(BIN)/python -m tests.e2e.browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: setup ## ruff, mypy --strict, the import rule
 	$(BIN)/ruff check .

@@ -1,11 +1,11 @@
-"""Hotbench in your own code: `model = hotbench.optimize(model, inputs)`."""
+"""Hotbench in your own code: `hotbench.optimize(model, inputs)`, `torch.compile(model, backend="hotbench")`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,7 +15,10 @@ from optimizers.artifact import load_artifact
 from optimizers.fusion.api import fuse
 from optimizers.plan import Refusal
 
-__all__ = ["HotbenchError", "Workload", "load", "optimize", "seeded"]
+if TYPE_CHECKING:
+    from optimizers.fusion.backend import backend
+
+__all__ = ["HotbenchError", "Workload", "backend", "load", "optimize", "seeded"]
 
 _log = logging.getLogger("hotbench")
 
@@ -28,7 +31,10 @@ def optimize(
     inputs: the tensor, or the tuple of positional arguments, that the model is called with; kwargs: the rest.
     The fused model shares the parameters of `model` and runs it as it is for inputs of another shape or dtype.
     What was decided, with the figures, goes to the logger "hotbench" (level INFO).
+    Raises HotbenchError for inputs that are neither.
     """
+    if not isinstance(inputs, torch.Tensor | tuple | list):
+        raise HotbenchError(f"inputs is {type(inputs).__name__}; give the tensor, or the tuple of positional arguments")
     args = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
     answer = fuse(model, args, dict(kwargs or {}))
     if isinstance(answer, Refusal):
@@ -44,3 +50,16 @@ def load(folder: str | Path, sha256: str | None = None) -> Any:
     Raises HotbenchError when the folder is incomplete or changed, or differs from `sha256`.
     """
     return load_artifact(Path(folder), sha256)
+
+
+def __getattr__(name: str) -> Any:
+    """Return `backend`, and let torch.compile find it by name: `backend.reasons` counts why graphs run eagerly.
+
+    An installed Hotbench is found by its entry point, without this. It loads torch's compiler, which takes a second.
+    """
+    if name != "backend":
+        raise AttributeError(f"module 'hotbench' has no attribute {name!r}")
+    from optimizers.fusion import backend as module
+
+    module.register()
+    return module.backend

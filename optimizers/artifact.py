@@ -59,6 +59,11 @@ def export_artifact(candidate: Candidate, experiment: Experiment, folder: Path) 
     if experiment.verdict not in ("faster", "smaller"):
         ended = f"experiment {experiment.id} ended {experiment.verdict!r} ({experiment.reason})"
         raise HotbenchError(f"{ended}; only a proven candidate is exported")
+    if any(item.decisions.get("training") for item in candidate.applied):
+        raise HotbenchError(
+            "the fusion of a training workload has no artifact: its programs belong to torch.compile; "
+            'import hotbench in the training script and call torch.compile(model, backend="hotbench") there'
+        )
     model = rebuild_candidate(candidate)
     if not isinstance(model.model, FusedModule):
         names = ", ".join(item.plan.optimizer for item in candidate.applied)

@@ -23,6 +23,8 @@ _LABELS = {
     "graph": "hash of the model's graph",
     "program": "hash of the program",
     "excluded": "left to the library",
+    "rolled": "steps that repeat run as loops",
+    "loops": "loops, each one kernel call",
     "kernel_calls": "kernel calls a step",
     "library_calls": "library calls a step",
     "arena_bytes": "memory of the arena",

@@ -59,6 +59,7 @@ class Buffer:
     elements: how many elements from its address on may be touched.
     written:  the kernel stores into it. Buffers of one region never overlap, unless `same_as` names an earlier
               buffer that has the same address (an in-place update) and dtype.
+    scope:    the alias scope of its memory, where several regions become one function; None: one of its own.
     Memory that is both read and written (one buffer, or two joined by same_as) is read only where the very same
     Access stores it, or in elements that no store touches.
     """
@@ -68,6 +69,7 @@ class Buffer:
     elements: int
     written: bool = False
     same_as: int | None = None
+    scope: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

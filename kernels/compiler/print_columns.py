@@ -10,7 +10,7 @@ from kernels.compiler.ir import ITEM_BYTES, REDUCTIONS, Region
 from kernels.compiler.levels import once_a_row
 from kernels.compiler.nest import Nest, Pass
 from kernels.compiler.print_points import axis_names, loop, shared_loop, store_line, value_line
-from kernels.compiler.source import Source
+from kernels.compiler.source import Source, scope_of_kept
 
 TILE = 256
 """Columns of one tile: their accumulators stay in the first-level cache."""
@@ -77,7 +77,7 @@ class _ColumnPrinter:
     def _place(self, position: int) -> tuple[str, str, int]:
         region = self.loops.region
         index = f"i{len(region.domain) - region.reduced - 1} - start"
-        return f"a{position}", index, len(region.buffers) + self._arrays().index(position)
+        return f"a{position}", index, scope_of_kept(region, self._arrays().index(position))
 
     def _read(self, position: int) -> None:
         """Print a row-level value where it is used: leaves afresh, the others from their arrays."""

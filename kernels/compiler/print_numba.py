@@ -78,21 +78,26 @@ def print_numba(region: Region, function_name: str, prefix: str = PACKAGE) -> st
 
 def print_kernel(region: Region, function_name: str, prefix: str = PACKAGE) -> Printed:
     """Return the source and how its work is shared out."""
-    loops = nest(tile_axes(simplify(region)))
+    loops = walked(region)
     items = shares(loops) if work(loops.region) >= PARALLEL_WORK else 0
     parameters = [f"b{k}" for k in range(len(region.buffers))]
     source = Source()
     arguments = [*parameters, *(["begin", "end"] if items else [])]
-    source.line(f'@numba.njit("void({_signature(len(arguments))})", {_OPTIONS})')
+    source.line(f'@numba.njit("void({signature(len(arguments))})", {_OPTIONS})')
     defined = f"{function_name}_range" if items else function_name
     with source.block(f"def {defined}({', '.join(arguments)}):"):
-        _body(loops)(source, loops, items > 0)
+        kernel_body(loops)(source, loops, items > 0)
         source.line("return")
     text = source.text() + (_parallel(function_name, parameters, items) if items else "")
     title = f"Region {region.key()}."
-    imports = "\n".join(_import(module, prefix, text) for module in (intrinsics, prelude))
+    imports = "\n".join(import_line(module, prefix, text) for module in (intrinsics, prelude))
     header = _HEADER.format(title=title, ops="\n".join(op_list(region)), imports=imports)
     return Printed(header + text, items)
+
+
+def walked(region: Region) -> Nest:
+    """Return the loop nest that is printed for a region."""
+    return nest(tile_axes(simplify(region)))
 
 
 def shares(loops: Nest) -> int:
@@ -113,7 +118,7 @@ def shares(loops: Nest) -> int:
 _OPTIONS = 'cache=True, nogil=True, error_model="numpy", boundscheck=False'
 
 
-def _import(module: ModuleType, prefix: str, text: str) -> str:
+def import_line(module: ModuleType, prefix: str, text: str) -> str:
     """Return the line that imports what `text` uses of a module."""
     public = [name for name, value in vars(module).items() if name[0] != "_" and not isinstance(value, ModuleType)]
     own = [name for name in public if module is intrinsics or not hasattr(intrinsics, name)]
@@ -122,11 +127,13 @@ def _import(module: ModuleType, prefix: str, text: str) -> str:
     return f"from {prefix}{short} import {', '.join(names)}" if names else f"import {prefix}{short}"
 
 
-def _signature(count: int) -> str:
+def signature(count: int) -> str:
+    """Return the types of `count` addresses."""
     return ", ".join(["int64"] * count)
 
 
-def _body(loops: Nest) -> Callable[[Source, Nest, bool], None]:
+def kernel_body(loops: Nest) -> Callable[[Source, Nest, bool], None]:
+    """Return what prints the body of a kernel: `print(source, nest, shared)`."""
     if not loops.region.reduced:
         return print_points
     return print_rows if loops.columns is None else print_columns
@@ -137,10 +144,10 @@ def _parallel(name: str, parameters: Sequence[str], items: int) -> str:
     return _PARALLEL.format(
         name=name,
         options=_OPTIONS,
-        addresses=_signature(len(parameters)),
+        addresses=signature(len(parameters)),
         items=items,
         parameters=", ".join(parameters),
-        signature=_signature(len(parameters) + 3),
+        signature=signature(len(parameters) + 3),
         loads=", ".join(f"load_int64(task, {k + 2}, 0)" for k in range(len(parameters))),
         stores="\n".join(slots),
         task_bytes=8 * (len(parameters) + 2),

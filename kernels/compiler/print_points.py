@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from kernels.compiler.expression import expression
 from kernels.compiler.ir import Region
 from kernels.compiler.nest import Nest
-from kernels.compiler.source import Source, position_text, roots
+from kernels.compiler.source import Source, position_text, roots, scope_of
 
 
 def value_line(region: Region, position: int, indices: Sequence[str]) -> str:
@@ -15,7 +15,7 @@ def value_line(region: Region, position: int, indices: Sequence[str]) -> str:
     value = region.values[position]
     if value.access is not None:
         root = roots(region)[value.access.buffer]
-        text = f"load_{value.dtype}(b{root}, {position_text(value.access, indices)}, {root})"
+        text = f"load_{value.dtype}(b{root}, {position_text(value.access, indices)}, {scope_of(region, root)})"
     elif value.op == "index":
         text = f"int64({indices[value.axis or 0]})"
     else:
@@ -28,7 +28,8 @@ def store_line(region: Region, position: int, indices: Sequence[str]) -> str:
     store = region.stores[position]
     buffer = region.buffers[store.access.buffer]
     root = roots(region)[store.access.buffer]
-    return f"store_{buffer.dtype}(b{root}, {position_text(store.access, indices)}, v{store.value}, {root})"
+    place, scope = position_text(store.access, indices), scope_of(region, root)
+    return f"store_{buffer.dtype}(b{root}, {place}, v{store.value}, {scope})"
 
 
 def axis_names(region: Region) -> list[str]:

@@ -9,7 +9,7 @@ from kernels.compiler.ir import FLOATING, ITEM_BYTES, REDUCTIONS, Access
 from kernels.compiler.levels import once_a_row
 from kernels.compiler.nest import Nest, Pass
 from kernels.compiler.print_points import axis_names, loop, shared_loop, store_line, value_line
-from kernels.compiler.source import Source, position_text
+from kernels.compiler.source import Source, position_text, scope_of_kept
 
 BLOCK = 2048
 """The most elements that one float32 sum adds up before it goes into a float64 total."""
@@ -128,7 +128,7 @@ class _PassPrinter:
         first = len(region.domain) - region.reduced
         strides = tuple(_points(region.domain[axis + 1 :]) for axis in range(first, len(region.domain)))
         place = position_text(Access(0, 0, strides), axis_names(region)[first:])
-        return f"k{position}", place, len(region.buffers) + self.kept.index(position)
+        return f"k{position}", place, scope_of_kept(region, self.kept.index(position))
 
     def _point(self, partial: tuple[int, ...]) -> None:
         region = self.loops.region

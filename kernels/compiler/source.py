@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from kernels.compiler.ir import Access, Region
 
+UNMARKED = 1 << 20
+"""An alias scope beyond those that LLVM is told of: whether such memory overlaps is found out at run time."""
+
 
 class Source:
     """Lines with an indentation that follows `with source.block(header)`."""
@@ -54,6 +57,18 @@ def roots(region: Region) -> tuple[int, ...]:
     for position, buffer in enumerate(region.buffers):
         found.append(position if buffer.same_as is None else found[buffer.same_as])
     return tuple(found)
+
+
+def scope_of(region: Region, buffer: int) -> int:
+    """Return the alias scope of a buffer."""
+    given = region.buffers[buffer].scope
+    return roots(region)[buffer] if given is None else given
+
+
+def scope_of_kept(region: Region, number: int) -> int:
+    """Return the alias scope of the `number`-th value that is kept on the stack."""
+    given = any(buffer.scope is not None for buffer in region.buffers)
+    return UNMARKED if given else len(region.buffers) + number
 
 
 def op_list(region: Region) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kernels.compiler.ir import Region
+from kernels.compiler.loop_ir import LoopProgram
+from kernels.compiler.print_loop import PRODUCT_MODULES, print_loop
 from kernels.compiler.print_numba import PACKAGE, print_kernel
 
 FUNCTION = "kernel"
@@ -46,22 +48,26 @@ def _entry(function):
 '''
 
 
-def render_standalone(kernels: Mapping[str, Region]) -> dict[str, bytes]:
-    """Return the files that run `kernels` (name -> region) where numba is installed and Hotbench is not.
+def render_standalone(kernels: Mapping[str, Region | LoopProgram]) -> dict[str, bytes]:
+    """Return the files that run `kernels` (name -> region or loop) where numba is installed and Hotbench is not.
 
     Beside the generated modules and what they import there is LOADER_FILE: its `load(name, threads)` returns the
     kernel, to be called with the address of each buffer.
     """
-    modules = {name: f"hotbench_kernel_{region.key()}" for name, region in kernels.items()}
+    modules = {name: f"hotbench_kernel_{kernel.key()}" for name, kernel in kernels.items()}
     files = {
         f"{PREFIX}intrinsics.py": _shipped("intrinsics"),
         f"{PREFIX}prelude.py": _shipped("prelude"),
         f"{PREFIX}openmp.py": _shipped("openmp"),
         LOADER_FILE: _LOADER.format(kernels=dict(sorted(modules.items())), function=FUNCTION, prefix=PREFIX).encode(),
     }
-    for name, region in kernels.items():
-        printed = print_kernel(region, FUNCTION, prefix=PREFIX)
-        files[f"{modules[name]}.py"] = printed.text.encode()
+    for name, kernel in kernels.items():
+        if isinstance(kernel, LoopProgram):
+            text = print_loop(kernel, FUNCTION, prefix=PREFIX)
+            files |= {f"{PREFIX}{module}.py": _shipped(module) for module in PRODUCT_MODULES}
+        else:
+            text = print_kernel(kernel, FUNCTION, prefix=PREFIX).text
+        files[f"{modules[name]}.py"] = text.encode()
     return files
 
 

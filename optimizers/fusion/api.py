@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from analyzer.errors import HotbenchError
 from analyzer.progress import Progress, silent
-from kernels.compiler.compile import CompiledKernel
 from optimizers.fusion.accuracy import Difference, difference
 from optimizers.fusion.candidates import RegionChoice, choose_regions
 from optimizers.fusion.capture import Captured, UnfusableError, capture
@@ -20,12 +22,13 @@ from optimizers.fusion.lower import lower
 from optimizers.fusion.module import FusedModule
 from optimizers.fusion.program import Program, build_program
 from optimizers.fusion.regions import kernel_name
-from optimizers.fusion.runtime import Runner, compile_kernels
+from optimizers.fusion.runtime import Kernel, Runner, compile_kernels
 from optimizers.fusion.timing import Comparison, compare
 from optimizers.plan import Refusal
 
 NAME = "fusion"
 _MOST_ROUNDS = 3
+_log = logging.getLogger("hotbench")
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,15 @@ class Fused:
     """A fused module that was kept, and what was measured on the way.
 
     excluded: nodes of the captured graph that stay with ATen because their kernels were not faster.
+    rolled:   the program runs loops where the graph repeats itself.
     """
 
     module: FusedModule
     captured: Captured
     program: Program
-    kernels: Mapping[str, CompiledKernel]
+    kernels: Mapping[str, Kernel]
     excluded: tuple[str, ...]
+    rolled: bool
     choices: tuple[RegionChoice, ...]
     comparison: Comparison
     accuracy: Difference
@@ -80,6 +85,17 @@ def fuse_measured(
             return _fuse(model, args, kwargs, max_error, min_gain, progress)
     except UnfusableError as error:
         return Refusal(NAME, str(error))
+    except HotbenchError:
+        raise
+    except Exception as error:
+        # Whatever goes wrong here must not reach a user whose model runs without it.
+        _log.debug("fusing failed", exc_info=True)
+        return Refusal(NAME, f"fusing it raised {_in_a_line(error)}; the model stays as it is")
+
+
+def _in_a_line(error: Exception) -> str:
+    words = " ".join(str(error).split())[:160]
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _fuse(
@@ -92,25 +108,9 @@ def _fuse(
 ) -> Fused | Refusal:
     progress("tracing the model", 0.0)
     captured = capture(model, args, kwargs)
-    progress("compiling kernels", 0.2)
-    excluded: tuple[str, ...] = ()
-    choices: list[RegionChoice] = []
-    for turn in range(_MOST_ROUNDS):
-        program, kernels = build(captured, excluded)
-        progress("timing regions", 0.4 + 0.1 * turn)
-        weights, inputs = tensors_of(model, captured)
-        measured = choose_regions(program, kernels, captured, weights, inputs)
-        slower = [choice for choice in measured if not choice.kept]
-        choices += slower or measured
-        if not slower:
-            break
-        excluded = tuple(
-            sorted({*excluded, *(node for choice in slower for node in _all_nodes(program, choice.kernel))})
-        )
-    else:
-        program, kernels = build(captured, excluded)
+    best = _best(model, captured, lambda v: not _verify(model, v, args, kwargs, max_error).reason, progress)
     progress("comparing with eager", 0.8)
-    module = FusedModule(model, captured, Runner(program, kernels))
+    module = best.module(model, captured)
     accuracy = _verify(model, module, args, kwargs, max_error)
     if accuracy.reason:
         return Refusal(NAME, f"the fused outputs do not agree with eager: {accuracy.reason}")
@@ -124,27 +124,108 @@ def _fuse(
     return Fused(
         module,
         captured,
-        program,
-        kernels,
-        excluded,
-        tuple(choices),
+        best.program,
+        best.kernels,
+        best.excluded,
+        best.rolled,
+        best.choices,
         comparison,
         accuracy,
         _float64(model, module, args, kwargs),
     )
 
 
-def build(captured: Captured, excluded: tuple[str, ...] = ()) -> tuple[Program, dict[str, CompiledKernel]]:
-    """Return the program of a captured graph and its kernels. Raises UnfusableError where no region is left."""
-    program = build_program(lower(captured, frozenset(excluded)), title_of(captured))
-    if not program.bounds:
+@dataclass(frozen=True)
+class _Variant:
+    """One program for the model, its regions chosen. rolled: with loops."""
+
+    program: Program
+    kernels: Mapping[str, Kernel]
+    excluded: tuple[str, ...]
+    choices: tuple[RegionChoice, ...]
+    rolled: bool
+
+    def module(self, model: torch.nn.Module, captured: Captured) -> FusedModule:
+        """Return the model with this program in its place."""
+        return FusedModule(model, captured, Runner(self.program, self.kernels))
+
+
+def _best(
+    model: torch.nn.Module, captured: Captured, right: Callable[[FusedModule], bool], progress: Progress
+) -> _Variant:
+    """Return the faster of the program with loops, where the graph has some, and the one without.
+
+    right: whether a module's outputs are accepted; loops whose outputs are not are no candidate.
+    """
+    weights, inputs = tensors_of(model, captured)
+    progress("compiling kernels", 0.2)
+    try:
+        rolled = _chosen(model, captured, True, progress, 0.35)
+    except UnfusableError:
+        return _chosen(model, captured, False, progress, 0.65)
+    if not rolled.program.loops:
+        return rolled
+    progress("compiling kernels without loops", 0.6)
+    try:
+        straight = _chosen(model, captured, False, progress, 0.65)
+    except UnfusableError:
+        return rolled
+    if not right(rolled.module(model, captured)):
+        return straight
+    first, second = (partial(Runner(v.program, v.kernels), weights, inputs) for v in (straight, rolled))
+    comparison = compare(first, second, budget_seconds=0.5)
+    return rolled if comparison.ratio > 1.0 else straight
+
+
+def _chosen(model: torch.nn.Module, captured: Captured, rolled: bool, progress: Progress, done: float) -> _Variant:
+    """Return the program without the regions that are measured slower than the ATen ops in their place.
+
+    done: how much of the whole is done once the kernels are compiled.
+    """
+    weights, inputs = tensors_of(model, captured)
+    excluded: tuple[str, ...] = ()
+    choices: list[RegionChoice] = []
+    program, kernels = build(captured, excluded, rolled)
+    for turn in range(_MOST_ROUNDS):
+        progress("timing regions", done + 0.05 * turn)
+        measured = choose_regions(program, kernels, captured, weights, inputs)
+        slower = [choice for choice in measured if not choice.kept]
+        choices += slower or measured
+        if not slower:
+            break
+        nodes = {node for choice in slower for node in _all_nodes(program, choice.kernel)}
+        fewer = tuple(sorted({*excluded, *nodes}))
+        next_program, next_kernels = build(captured, fewer, rolled)
+        if len(next_program.loops) < len(program.loops):
+            break  # a loop is worth more than what stands around it
+        program, kernels, excluded = next_program, next_kernels, fewer
+    return _Variant(program, kernels, excluded, tuple(choices), rolled)
+
+
+def build(
+    captured: Captured, excluded: tuple[str, ...] = (), rolled: bool = False
+) -> tuple[Program, dict[str, Kernel]]:
+    """Return the program of a captured graph and its kernels; rolled: with loops where the graph repeats itself.
+
+    Raises UnfusableError where neither a region nor a loop is left, and where building fails.
+    """
+    try:
+        program = build_program(lower(captured, frozenset(excluded)), title_of(captured), rolled)
+        kernels = compile_kernels(program)
+    except HotbenchError:
+        raise
+    except Exception as error:
+        # The program with loops may fail where the one without them does not: callers try the other one.
+        _log.debug("building a program failed", exc_info=True)
+        raise UnfusableError(f"building its program raised {_in_a_line(error)}") from error
+    if not program.bounds and not program.loops:
         why = (
             "every region that could be fused was measured slower than eager"
             if excluded
             else "no op in it can be fused"
         )
         raise UnfusableError(f"nothing to fuse: {why}")
-    return program, compile_kernels(program)
+    return program, kernels
 
 
 def title_of(captured: Captured) -> str:

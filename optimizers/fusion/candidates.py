@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from kernels.compiler.compile import CompiledKernel
 from kernels.compiler.ir import Region
 from optimizers.fusion.capture import Captured
 from optimizers.fusion.graph import ITEM_BYTES
 from optimizers.fusion.program import Program
 from optimizers.fusion.regions import kernel_name
-from optimizers.fusion.runtime import KernelCall, Runner
+from optimizers.fusion.runtime import Kernel, KernelCall, Runner
 from optimizers.fusion.timing import Comparison, compare
 
 _BIASED = torch.ops.aten.addmm.default
@@ -39,7 +38,7 @@ class RegionChoice:
 
 def choose_regions(
     program: Program,
-    kernels: Mapping[str, CompiledKernel],
+    kernels: Mapping[str, Kernel],
     captured: Captured,
     weights: list[torch.Tensor],
     inputs: list[torch.Tensor],
@@ -63,13 +62,16 @@ def choose_regions(
 
 
 def _record_kernels(
-    program: Program, kernels: Mapping[str, CompiledKernel], weights: list[torch.Tensor], inputs: list[torch.Tensor]
+    program: Program, kernels: Mapping[str, Kernel], weights: list[torch.Tensor], inputs: list[torch.Tensor]
 ) -> tuple[dict[str, Callable[[], Any]], list[torch.Tensor]]:
     """Return, for each kernel, a call of it on copies of the memory that its first call saw, and those copies."""
     replays: dict[str, Callable[[], Any]] = {}
     held: list[torch.Tensor] = []
 
     def wrap(name: str, call: KernelCall) -> KernelCall:
+        if name not in program.regions:
+            return call  # a loop, which is judged with the whole program
+
         def recorded(*addresses: int) -> None:
             if name not in replays:
                 copies = [_copy(program.regions[name], k, address) for k, address in enumerate(addresses)]

@@ -16,8 +16,12 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from analyzer.errors import HotbenchError
+from optimizers.fusion.state import Bytes, Held, held_state
 
 Plain = int | float | bool | str | None
+MOST_ITEMS = 4096
+"""Items of the lists, deques and sets of a model, which each call compares at 25 ns or so."""
+_CONTAINERS_OF_A_MODULE = 16
 
 
 class UnfusableError(HotbenchError):
@@ -59,19 +63,21 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     Tracing uses fake tensors, so no value of an input or a weight can enter the graph.
     Raises UnfusableError in words where the model's control flow, state or inputs forbid it.
     """
+    _refuse_scripts(model)
     _refuse_hooks(model)
     leaves, input_spec = pytree.tree_flatten((args, dict(kwargs)))
     _check_inputs(leaves)
     weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     _check_device(weights, leaves)
     output_specs: list[pytree.TreeSpec] = []
+    watched = _Watched(model)
 
     def call(*flat: torch.Tensor) -> list[Any]:
-        named = dict(zip(weights, flat, strict=False))
+        named = {f"model.{name}": tensor for name, tensor in zip(weights, flat, strict=False)}
         tensors = iter(flat[len(weights) :])
         filled = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         call_args, call_kwargs = pytree.tree_unflatten(filled, input_spec)
-        output = torch.func.functional_call(model, named, call_args, call_kwargs)
+        output = torch.func.functional_call(watched, named, call_args, call_kwargs)
         flat_output, spec = pytree.tree_flatten(output)
         output_specs.append(spec)
         return flat_output
@@ -80,14 +86,33 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     flat_tensors += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     with torch.no_grad(), _unchanged_state(model), _in_words():
         graph = _trace(call, flat_tensors)
-    _refuse_effects(graph, tuple(weights))
+    refuse_effects(graph, tuple(weights))
     graph.graph.eliminate_dead_code()
     return Captured(graph, tuple(weights), tuple(leaves), input_spec, output_specs[0])
 
 
+class _Watched(torch.nn.Module):
+    """Calls a model, and refuses parameters and buffers that it assigns: who put the traced ones there hides it."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the model returns."""
+        before = [held for held in held_state(self.model) if held.kind == "weights"]
+        output = self.model(*args, **kwargs)
+        assigned = next((label for held in before if (label := held.changed())), "")
+        if assigned:
+            raise UnfusableError(
+                f"forward assigns {assigned}, which a fused program would not; keep state out of forward"
+            )
+        return output
+
+
 def _trace(call: Callable[..., list[Any]], tensors: list[torch.Tensor]) -> torch.fx.GraphModule:
     """Return the traced graph; one with in-place ops is traced once more, made functional."""
-    table = _decompositions()
+    table = decompositions()
     graph: torch.fx.GraphModule = make_fx(call, tracing_mode="fake", decomposition_table=table)(*tensors)
     if any(_mutates(node) for node in graph.graph.nodes):
         functional = torch.func.functionalize(graph, remove="mutations")
@@ -96,7 +121,7 @@ def _trace(call: Callable[..., list[Any]], tensors: list[torch.Tensor]) -> torch
 
 
 @cache
-def _decompositions() -> dict[Any, Callable[..., Any]]:
+def decompositions() -> dict[Any, Callable[..., Any]]:
     """Return the core decompositions, but for the ops that stay whole or are lowered here."""
     table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
     return {op: function for op, function in table.items() if _base_name(op) not in _KEPT_WHOLE}
@@ -108,6 +133,14 @@ def _base_name(op: Any) -> str:
 
 def _mutates(node: torch.fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _refuse_scripts(model: torch.nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnfusableError(
+                f"module {name or 'itself'!r} is a script of torch.jit; pass the model it was made from"
+            )
 
 
 def _refuse_hooks(model: torch.nn.Module) -> None:
@@ -142,32 +175,44 @@ def _check_device(weights: Mapping[str, torch.Tensor], leaves: list[Any]) -> Non
 
 @contextlib.contextmanager
 def _unchanged_state(model: torch.nn.Module) -> Iterator[None]:
-    """Refuse, and undo, attributes that forward assigns: a fused program would not assign them."""
-    before = [(name, module, dict(vars(module))) for name, module in model.named_modules()]
-    yield
-    changed: list[str] = []
-    for name, module, attributes in before:
-        for key in sorted({*attributes, *vars(module)}):
-            if key.startswith("_") and key in _BOOKKEEPING:
-                continue
-            if vars(module).get(key, _ABSENT) is not attributes.get(key, _ABSENT):
-                changed.append(f"{name}.{key}".lstrip("."))
-                _restore(module, key, attributes)
-    if changed:
+    """Undo, and refuse, what forward assigns or changes: a fused program would not, and tracing leaves fake tensors."""
+    before = held_state(model)
+    _refuse_large_state(before, sum(1 for _ in model.modules()))
+    changed: list[tuple[Held, str]] = []
+    try:
+        yield
+    finally:
+        for held in before:
+            label = held.changed()
+            if label:
+                changed.append((held, label))
+                held.restore()
+    for held, label in changed:
+        verb = "assigns" if held.kind == "attributes" else "changes"
+        raise UnfusableError(f"forward {verb} {label}, which a fused program would not; keep state out of forward")
+
+
+def _refuse_large_state(state: tuple[Held, ...], modules: int) -> None:
+    """Refuse more than a call can check: large arrays, long lists, deques and sets, very many containers."""
+    for held in state:
+        if isinstance(held.container, Bytes) and len(held.keys[0]) > MOST_ITEMS:
+            raise UnfusableError(
+                f"{held.label} is a NumPy array of {len(held.keys[0])} bytes, too large to check at each call; "
+                "register it as a buffer, or make it read-only"
+            )
+    sequences = [held for held in state if not held.is_dict]
+    if sum(len(held.keys) for held in sequences) > MOST_ITEMS:
+        largest = max(sequences, key=lambda held: len(held.keys))
         raise UnfusableError(
-            f"forward assigns {changed[0]}, which a fused program would not; keep state out of forward"
+            f"{largest.label} holds {len(largest.keys)} items, and lists and sets of more than {MOST_ITEMS} items "
+            "cannot be checked at each call; keep them out of the model, or in a tuple or dict"
         )
-
-
-_ABSENT = object()
-_BOOKKEEPING = frozenset(vars(torch.nn.Module()))
-
-
-def _restore(module: torch.nn.Module, key: str, attributes: dict[str, Any]) -> None:
-    if key in attributes:
-        vars(module)[key] = attributes[key]
-    else:
-        del vars(module)[key]
+    if len(state) > MOST_ITEMS + _CONTAINERS_OF_A_MODULE * modules:
+        last = state[-1].label
+        raise UnfusableError(
+            f"the model's attributes reach {len(state)} containers, among them {last}, too many to check at each call; "
+            "keep them out of the model"
+        )
 
 
 @contextlib.contextmanager
@@ -195,7 +240,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def _refuse_effects(graph: torch.fx.GraphModule, weights: tuple[str, ...]) -> None:
+def refuse_effects(graph: torch.fx.GraphModule, weights: tuple[str, ...]) -> None:
     """Refuse what would be lost or burnt in: writes into inputs or buffers, values read into Python."""
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
     names = {

@@ -122,6 +122,18 @@ class Lowered:
         return tuple(references_in((call.args, tuple(value for _, value in call.kwargs))))
 
 
+def users_of(definitions: Sequence[Definition]) -> tuple[tuple[int, ...], ...]:
+    """Return, for each definition, the computed definitions that read it."""
+    users: list[list[int]] = [[] for _ in definitions]
+    for definition in definitions:
+        for operand in definition.operands:
+            if isinstance(operand, Reference) and (
+                not users[operand.source] or users[operand.source][-1] != definition.index
+            ):
+                users[operand.source].append(definition.index)
+    return tuple(tuple(row) for row in users)
+
+
 def references_in(value: Any) -> list[Reference]:
     """Return every Reference in nested tuples and lists."""
     if isinstance(value, Reference):

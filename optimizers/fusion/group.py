@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from optimizers.fusion.graph import Affine, Definition, Lowered, Map, Reference, invert, linear, references_in
+from optimizers.fusion.loops import Loop
 
 # What is worth storing rather than computing a second time.
 _COSTLY = frozenset(
@@ -211,7 +212,9 @@ def _made(grouping: Grouping, unit: tuple[str, int]) -> Iterable[int]:
     kind, number = unit
     if kind == "call":
         call = grouping.lowered.calls[number]
-        return [*call.slices, *(result for result in call.results if result is not None)]
+        places = [place for index in call.slices if (place := grouping.definitions[index].place) is not None]
+        hosts = dict.fromkeys(place[0] for place in places)
+        return [*call.slices, *hosts, *(result for result in call.results if result is not None)]
     stored = grouping.groups[number].stored
     joins = [place[0] for index in stored if (place := grouping.definitions[index].place) is not None]
     return [*stored, *joins]
@@ -294,5 +297,9 @@ def live_definitions(lowered: Lowered) -> set[int]:
         if definition.place is not None:
             waiting.append(definition.place[0])
         if definition.kind == "call":
-            waiting += [reference.source for reference in lowered.call_inputs(lowered.calls[definition.number])]
+            call = lowered.calls[definition.number]
+            waiting += [reference.source for reference in lowered.call_inputs(call)]
+            if isinstance(call.target, Loop):
+                # A loop's own memory, and all that it stores: it cannot leave out a part.
+                waiting += [item for item in (*call.results, *call.slices) if item is not None]
     return live

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
-from optimizers.fusion.graph import Call, Definition, Lowered, Reference, dense_strides
-from optimizers.fusion.memory import references_by_source, relocatable
+from optimizers.fusion.graph import Call, Definition, Lowered, Reference, dense_strides, users_of
+from optimizers.fusion.memory import loop_operands, references_by_source, relocatable
 
 _FEWEST = 3
 _MOST_ELEMENTS = 1 << 24
@@ -25,20 +25,29 @@ class _Rows:
     firsts: tuple[int, ...]
 
 
-def hoist_products(lowered: Lowered) -> Lowered:
-    """Return the program with each set of such products as one call; their results become slices of its result."""
+def hoist_products(lowered: Lowered, most_rows: int | None = None) -> Lowered:
+    """Return the program with each set of such products as one call; their results become slices of its result.
+
+    most_rows: leave float32 products of more rows where they are.
+    """
     references = references_by_source(lowered)
     returned = {item.source for item in lowered.outputs if isinstance(item, Reference)}
     alike: dict[tuple[object, ...], list[int]] = {}
     for number, call in enumerate(lowered.calls):
         key = _signature(call)
-        if key is not None and call.results[0] not in returned:
+        if key is not None and call.results[0] not in returned and not _too_tall(call, lowered, most_rows):
             alike.setdefault(key, []).append(number)
     definitions, calls = list(lowered.definitions), list(lowered.calls)
+    kept = loop_operands(lowered)
     for numbers in alike.values():
         if len(numbers) >= _FEWEST and all(_movable(calls[n], definitions, references) for n in numbers):
-            _hoist(numbers, definitions, calls)
-    return dataclasses.replace(lowered, definitions=tuple(definitions), calls=tuple(calls))
+            _hoist(numbers, definitions, calls, kept)
+    return dataclasses.replace(lowered, definitions=tuple(definitions), calls=tuple(calls), users=users_of(definitions))
+
+
+def _too_tall(call: Call, lowered: Lowered, most_rows: int | None) -> bool:
+    result = lowered.definitions[call.results[0] or 0]
+    return most_rows is not None and result.dtype == "float32" and result.shape[0] > most_rows
 
 
 def _signature(call: Call) -> tuple[object, ...] | None:
@@ -60,7 +69,8 @@ def _movable(call: Call, definitions: Sequence[Definition], references: dict[int
     return all(relocatable(reference, result) for reference in references.get(result.index, ()))
 
 
-def _hoist(numbers: list[int], definitions: list[Definition], calls: list[Call]) -> None:
+def _hoist(numbers: list[int], definitions: list[Definition], calls: list[Call], kept: Set[int]) -> None:
+    """Make the calls one, if their left factors are rows of one window. kept: definitions that keep their strides."""
     first = calls[numbers[0]]
     position = _FACTORS[str(first.target)][0]
     rows = _rows([calls[number].args[position] for number in numbers])
@@ -69,6 +79,8 @@ def _hoist(numbers: list[int], definitions: list[Definition], calls: list[Call])
     result = definitions[first.results[0] or 0]
     shape = (rows.window.shape[0], result.shape[1])
     if shape[0] * shape[1] > _MOST_ELEMENTS:
+        return
+    if rows.row_step > 1 and any(calls[number].results[0] in kept for number in numbers):
         return
     index, number = len(definitions), len(calls)
     whole = dataclasses.replace(result, index=index, shape=shape, strides=dense_strides(shape), number=number)

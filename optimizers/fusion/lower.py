@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import torch
 
 # Imported for their handlers, which register themselves.
-from optimizers.fusion import elementwise, pooling, reductions  # noqa: F401
+from optimizers.fusion import elementwise, gradients, pooling, reductions  # noqa: F401
 from optimizers.fusion.capture import Captured, UnfusableError
-from optimizers.fusion.graph import DTYPES, Call, Definition, Lowered, Reference
+from optimizers.fusion.graph import DTYPES, Call, Lowered, users_of
 from optimizers.fusion.lowering import HANDLERS, Lowering, View, handles
 
 # Ops that take a bias into their region: all with a handler but those that only copy.
@@ -39,7 +39,7 @@ def lower(captured: Captured, excluded: Collection[str] = ()) -> Lowered:
         else:
             environment[node] = _lower_node(lowering, node, environment)
     definitions = tuple(lowering.definitions)
-    return Lowered(definitions, tuple(lowering.calls), outputs, tuple(lowering.constants), _users(definitions))
+    return Lowered(definitions, tuple(lowering.calls), outputs, tuple(lowering.constants), users_of(definitions))
 
 
 def _placeholder(lowering: Lowering, node: torch.fx.Node, number: int, weights: int) -> View:
@@ -165,14 +165,3 @@ def _frozen(item: Any) -> Any:
     if isinstance(item, list | tuple):
         return [_frozen(inner) for inner in item]
     return item
-
-
-def _users(definitions: Sequence[Definition]) -> tuple[tuple[int, ...], ...]:
-    users: list[list[int]] = [[] for _ in definitions]
-    for definition in definitions:
-        for operand in definition.operands:
-            if isinstance(operand, Reference) and (
-                not users[operand.source] or users[operand.source][-1] != definition.index
-            ):
-                users[operand.source].append(definition.index)
-    return tuple(tuple(row) for row in users)

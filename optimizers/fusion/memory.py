@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from optimizers.fusion.graph import ITEM_BYTES, Affine, Call, Definition, Lowered, Map, Reference, invert, linear
 from optimizers.fusion.group import Group
+from optimizers.fusion.loops import Loop
 
 ALIGNMENT = 64
 
@@ -110,6 +111,7 @@ def slices_of_joins(lowered: Lowered, groups: Sequence[Group]) -> dict[int, int]
     """
     returned = {item.source for item in lowered.outputs if isinstance(item, Reference)}
     references = references_by_source(lowered)
+    fixed = loop_operands(lowered)
     found: dict[int, int] = {}
     for group in groups:
         for part in group.stored:
@@ -121,10 +123,16 @@ def slices_of_joins(lowered: Lowered, groups: Sequence[Group]) -> dict[int, int]
             source = lowered.definitions[operand.source]
             whole = operand.offset == 0 and operand.shape == source.shape and operand.strides == source.strides
             owned = source.fusable and source.place is None and operand.source in group.stored
-            free = whole and owned and operand.source not in returned | set(found)
+            free = whole and owned and operand.source not in returned | fixed | set(found)
             if free and all(relocatable(reference, source) for reference in references.get(operand.source, ())):
                 found[operand.source] = part
     return found
+
+
+def loop_operands(lowered: Lowered) -> set[int]:
+    """Return the definitions that loops read: a loop's kernel is made for the strides that they have now."""
+    loops = [call for call in lowered.calls if isinstance(call.target, Loop)]
+    return {item.source for call in loops for item in lowered.call_inputs(call)}
 
 
 def relocatable(reference: Reference, definition: Definition) -> bool:
@@ -178,5 +186,7 @@ OUT_VARIANTS = frozenset(("aten.mm.default", "aten.bmm.default", "aten.addmm.def
 
 def out_variant(call: Call, lowered: Lowered) -> bool:
     """Return whether the call can write into memory that it is given."""
+    if isinstance(call.target, Loop):
+        return True
     result = lowered.definitions[call.results[0]] if call.results and call.results[0] is not None else None
     return str(call.target) in OUT_VARIANTS and result is not None and result.dtype in ITEM_BYTES

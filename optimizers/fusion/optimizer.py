@@ -17,11 +17,8 @@ from optimizers.fusion.api import NAME, Fused, build, fuse_measured, graph_hash
 from optimizers.fusion.capture import UnfusableError, capture
 from optimizers.fusion.module import FusedModule
 from optimizers.fusion.plan import find_targets, unsupported_targets
-from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.runtime import Runner
 from optimizers.plan import Applied, Options, Plan, Refusal
-
-_TRAINING = "this version of fusion speeds up inference only; the workload trains"
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,6 @@ class Fusion:
     def plan(self, run: Run, diagnosis: Diagnosis, options: Options) -> Plan | Refusal:
         """Return the stretches of ops that would become kernels, or why none would."""
         assert isinstance(options, FusionOptions)
-        if run.training:
-            return Refusal(NAME, _TRAINING)
         if run.device.kind != "cpu":
             return Refusal(
                 NAME, f"this version of fusion runs on the CPU only; the run was captured on {run.device.kind}"
@@ -70,10 +65,10 @@ class Fusion:
 
     def apply(self, workload: Workload, plan: Plan, progress: Progress = silent) -> tuple[Workload, Applied] | Refusal:
         """Return the workload with a fused model, and what was decided; a Refusal where eager is as fast."""
-        if workload.training or workload.step is not None:
-            return Refusal(
-                NAME, _TRAINING if workload.training else "the workload runs its own step, which fusion cannot see into"
-            )
+        if workload.step is not None:
+            return Refusal(NAME, "the workload runs its own step, which fusion cannot see into")
+        if workload.training:
+            return _apply_training(workload, plan, progress)
         args, kwargs = workload.batch(0)
         fused = fuse_measured(
             workload.model,
@@ -91,19 +86,32 @@ class Fusion:
     def rebuild(self, workload: Workload, applied: Applied) -> Workload:
         """Repeat the decisions on a fresh workload. Raises RecordError where graph or program differ."""
         decided = applied.decisions
+        if decided.get("training"):
+            # Imported here and below: torch.compile takes a second to load, which inference does without.
+            from optimizers.fusion.backend_training import rebuild_training
+
+            rebuild_training(workload, decided)
+            return workload
         args, kwargs = workload.batch(0)
         try:
             with torch.no_grad():
                 captured = capture(workload.model, args, kwargs)
-                program, kernels = build(captured, tuple(decided["excluded"]))
+                program, kernels = build(captured, tuple(decided["excluded"]), bool(decided.get("rolled")))
         except UnfusableError as error:
             raise RecordError(f"the fused candidate cannot be built again: {error}") from error
         if graph_hash(captured) != decided["graph"]:
             raise RecordError("the model's graph is no longer the one that was fused; optimize it again")
-        if program.digest() != decided["program"] or sorted(program.regions) != sorted(decided["kernels"]):
+        if program.digest() != decided["program"] or sorted(kernels) != sorted(decided["kernels"]):
             raise RecordError("this version builds another program than the one that was measured; optimize again")
         workload.model = FusedModule(workload.model, captured, Runner(program, kernels))
         return workload
+
+
+def _apply_training(workload: Workload, plan: Plan, progress: Progress) -> tuple[Workload, Applied] | Refusal:
+    from optimizers.fusion.backend_training import fuse_training
+
+    fused = fuse_training(workload, plan.options.get("max_error"), float(plan.options.get("min_gain", 0.0)), progress)
+    return fused if isinstance(fused, Refusal) else (workload, Applied(plan, *fused))
 
 
 def decisions(fused: Fused) -> dict[str, Any]:
@@ -113,7 +121,11 @@ def decisions(fused: Fused) -> dict[str, Any]:
         "graph": graph_hash(fused.captured),
         "program": program.digest(),
         "excluded": list(fused.excluded),
-        "kernels": sorted(program.regions),
+        "rolled": fused.rolled,
+        "loops": [
+            {"kernel": loop.name, "trips": loop.program.trips, "definitions": loop.period} for loop in program.loops
+        ],
+        "kernels": sorted(fused.kernels),
         "kernel_calls": program.kernel_calls,
         "library_calls": program.library_calls,
         "arena_bytes": program.arena_bytes,
@@ -137,5 +149,4 @@ def decisions(fused: Fused) -> dict[str, Any]:
 def blobs(fused: Fused) -> dict[str, bytes]:
     """Return the program's source and those of its kernels, by file name."""
     sources = {f"{name}.py": kernel.source.encode() for name, kernel in fused.kernels.items()}
-    assert set(fused.kernels) == {kernel_name(bound.region) for bound in fused.program.bounds.values()}
     return {"program.py": fused.program.source.encode(), **sources}

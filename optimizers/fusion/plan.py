@@ -46,6 +46,9 @@ KERNEL_CALL_SECONDS = 1.5e-6
 ASSUMED_BYTES_PER_SECOND = 8e9
 """Where the run's device has no measured bandwidth."""
 _HOISTED = 0.6
+_ROLLED = 0.2
+"""What is left of the program's cost at best where steps that repeat become one kernel."""
+_LONGEST_PERIOD = 400
 _LOW, _HIGH = 0.6, 1.1
 """How far the saving may be from the model's: other libraries' ops take over caches, dispatch gets shorter."""
 
@@ -111,20 +114,32 @@ def _speedup(run: Run, targets: Sequence[Target]) -> Estimate:
     low:  only the targets get faster, by the cautious share of what they save.
     mid:  the step becomes the library's kernels and the generated ones, each at the cost of one call from a
           straight-line program: views, composite ops and the Python between ops are gone.
-    high: the library's calls get cheaper too, where products of all steps of a loop become one.
+    high: the library's calls get cheaper too, where products of all steps of a loop become one, and more so where
+          most of the ops repeat: the loop that they were unrolled from can become one kernel.
     """
     step = run.step_seconds.median
     saved = sum(target.estimate.mid for target in targets if target.estimate)
     low = step / max(step - min(_LOW * saved, 0.97 * step), 1e-12)
     after = _program_seconds(run, targets)
     mid = max(low, step / max(after, 0.02 * step))
-    return Estimate(low, mid, max(mid, step / max(_HOISTED * after, 0.02 * step)), "x", _STEP_BASIS)
+    best = _ROLLED if _repeats([op.name for op in run.graph.top_level()]) else _HOISTED
+    return Estimate(low, mid, max(mid, step / max(best * after, 0.02 * step)), "x", _STEP_BASIS)
+
+
+def _repeats(names: Sequence[str]) -> bool:
+    """Return whether nearly every op is what stands a fixed distance before it, three times or more."""
+    for period in range(2, min(len(names) // 3, _LONGEST_PERIOD) + 1):
+        alike = sum(first == second for first, second in zip(names, names[period:], strict=False))
+        if alike >= 0.9 * (len(names) - period) and len(set(names[:period])) > 1:
+            return True
+    return False
 
 
 _STEP_BASIS = (
     "low: measured times of the ops less what the fused stretches save; mid: the measured times of the library's "
     f"kernels plus {KERNEL_CALL_SECONDS * 1e6:.1f} us a call and the generated kernels at memory bandwidth; "
-    f"high: that times {_HOISTED}, for products that are taken out of loops"
+    f"high: that times {_HOISTED}, for products that are taken out of loops, or {_ROLLED} where the ops repeat and a "
+    "loop can become one kernel"
 )
 
 

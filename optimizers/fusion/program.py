@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kernels.compiler.ir import Region
+from kernels.compiler.loop_ir import LoopProgram
 from optimizers.fusion.graph import ITEM_BYTES, Lowered, Reference, is_dense, references_in
 from optimizers.fusion.group import Group, Grouping, live_definitions
 from optimizers.fusion.hoist import hoist_products
+from optimizers.fusion.loops import Loop
 from optimizers.fusion.memory import (
     Memory,
     Place,
@@ -22,11 +25,15 @@ from optimizers.fusion.memory import (
     slices_of_joins,
 )
 from optimizers.fusion.regions import Bound, RegionBuilder, kernel_name
+from optimizers.fusion.reroll import reroll
 from optimizers.fusion.schedule import Unit, schedule
 from optimizers.fusion.text import write_source
 
+VIEW_BYTES = 1 << 13
+"""So many bytes are copied in the time that one view takes. An output that calls read through views is written in the
+arena, where views are made once, and copied for the caller; with few views it is written where the caller gets it."""
 LARGE_BYTES = 1 << 20
-"""Above it an output is written where the caller gets it, even if that costs views at each call."""
+"""Above it an input is read where it is, even if that costs views at each call."""
 STAGED_VIEWS = 3
 """From so many views on, copying a small input into the arena is cheaper than making its views at each call."""
 
@@ -52,23 +59,38 @@ class Program:
         return {kernel_name(bound.region): bound.region for bound in self.bounds.values()}
 
     @property
+    def loops(self) -> tuple[Loop, ...]:
+        """Return every loop that runs in one step."""
+        targets = [self.lowered.calls[unit.number].target for unit in self.units if unit.kind == "call"]
+        return tuple(target for target in targets if isinstance(target, Loop))
+
+    @property
+    def kernels(self) -> dict[str, Region | LoopProgram]:
+        """Return every distinct kernel by its name: regions and loops."""
+        return {**self.regions, **{loop.name: loop.program for loop in self.loops}}
+
+    @property
     def kernel_calls(self) -> int:
         """Return how many kernel calls one step makes."""
-        return len(self.bounds)
+        return len(self.bounds) + len(self.loops)
 
     @property
     def library_calls(self) -> int:
         """Return how many ATen calls one step makes."""
-        return sum(unit.kind == "call" for unit in self.units)
+        calls = [self.lowered.calls[unit.number] for unit in self.units if unit.kind == "call"]
+        return sum(not isinstance(call.target, Loop) for call in calls)
 
     def digest(self) -> str:
         """Return a hash of the program and its kernels."""
         return hashlib.sha256(self.source.encode()).hexdigest()[:24]
 
 
-def build_program(lowered: Lowered, title: str) -> Program:
-    """Return the program of a lowered graph. title: one line for the top of the generated source."""
-    lowered = hoist_products(lowered)
+def build_program(lowered: Lowered, title: str, rolled: bool = False) -> Program:
+    """Return the program of a lowered graph.
+
+    title: one line for the top of the generated source. rolled: with loops where the graph repeats itself.
+    """
+    lowered = reroll(lowered) if rolled else hoist_products(lowered)
     groups = Grouping(lowered).run()
     units = schedule(lowered, groups)
     slices = slices_of_joins(lowered, groups)
@@ -93,12 +115,11 @@ def memory_kinds(
         reference
         for unit in units
         if unit.kind == "call"
+        # A loop reads addresses: it needs no tensor, and so no view.
+        if not isinstance(lowered.calls[unit.number].target, Loop)
         for reference in lowered.call_inputs(lowered.calls[unit.number])
     ]
-    read_by_calls = {reference.source for reference in called}
-    # What aliases a slice is read through the concatenation's memory.
-    read_by_calls |= {slices[source] for source in read_by_calls if source in slices}
-    read_by_calls |= {place[0] for source in read_by_calls if (place := lowered.definitions[source].place)}
+    views = _views_of(lowered, called, slices)
     stored = {index for group in groups for index in group.stored} - set(slices)
     staged = _staged_inputs(lowered, called, returned)
     kinds: dict[int, str] = {}
@@ -112,9 +133,23 @@ def memory_kinds(
             owned = out_variant(lowered.calls[definition.number], lowered) and index not in returned
             kinds[index] = "arena" if owned else "library"
         elif definition.kind == "join" or index in stored:
-            fresh = index in returned and (index not in read_by_calls or memory_bytes(definition) > LARGE_BYTES)
+            fresh = index in returned and memory_bytes(definition) > VIEW_BYTES * views[index]
             kinds[index] = "output" if fresh else "arena"
     return kinds, staged
+
+
+def _views_of(lowered: Lowered, called: Sequence[Reference], slices: dict[int, int]) -> Counter[int]:
+    """Return, for each definition that owns memory, how many windows calls have onto it, but for the whole of it."""
+    views: Counter[int] = Counter()
+    for reference in set(called):
+        definition = lowered.definitions[reference.source]
+        # What aliases a slice is read through the concatenation's memory.
+        part = slices.get(reference.source, reference.source)
+        place = lowered.definitions[part].place
+        owner = part if place is None else place[0]
+        whole = (reference.offset, reference.shape, reference.strides) == (0, definition.shape, definition.strides)
+        views[owner] += not (whole and owner == reference.source)
+    return views
 
 
 def _staged_inputs(lowered: Lowered, called: Sequence[Reference], returned: Collection[int]) -> tuple[int, ...]:
@@ -145,7 +180,7 @@ def _uses(
                 touch(Place(memory, 0, ()), step)
             continue
         call = lowered.calls[unit.number]
-        for index in (*(reference.source for reference in lowered.call_inputs(call)), *call.results):
+        for index in (*(reference.source for reference in lowered.call_inputs(call)), *call.results, *call.slices):
             touch(places.places.get(index) if index is not None else None, step)
     for definition in lowered.definitions:
         if definition.kind == "input":

@@ -16,21 +16,24 @@ from analyzer.errors import HotbenchError
 from kernels.compiler.cache import default_folder
 from kernels.compiler.compile import CompiledKernel, compile_region
 from kernels.compiler.ir import IrError
+from kernels.compiler.loop_compile import CompiledLoop, compile_loop
 from optimizers.fusion.capture import UnfusableError
 from optimizers.fusion.memory import ALIGNMENT
 from optimizers.fusion.program import Program
 
 KernelCall = Callable[..., None]
 Run = Callable[..., tuple[Any, ...]]
+Kernel = CompiledKernel | CompiledLoop
 
 
-def compile_kernels(program: Program) -> dict[str, CompiledKernel]:
-    """Return the kernel of each distinct region, by its name in the program's source.
+def compile_kernels(program: Program) -> dict[str, Kernel]:
+    """Return the kernel of each distinct region and loop, by its name in the program's source.
 
     Raises UnfusableError for a region that the compiler refuses, HotbenchError where its cache can't be written.
     """
     try:
-        return {name: compile_region(region) for name, region in program.regions.items()}
+        regions = {name: compile_region(region) for name, region in program.regions.items()}
+        return {**regions, **{loop.name: compile_loop(loop.program) for loop in program.loops}}
     except IrError as error:
         raise UnfusableError(f"the kernel compiler refuses a region: {error}") from error
     except OSError as error:
@@ -38,9 +41,9 @@ def compile_kernels(program: Program) -> dict[str, CompiledKernel]:
         raise HotbenchError(f"{why}; set HOTBENCH_CACHE to a folder that can be written") from error
 
 
-def kernel_call(kernel: CompiledKernel, threads: int) -> KernelCall:
+def kernel_call(kernel: Kernel, threads: int) -> KernelCall:
     """Return the fastest way to call a kernel on `threads` threads: `call(*addresses)`."""
-    if threads == 1 or not kernel.parallel:
+    if threads == 1 or not isinstance(kernel, CompiledKernel) or not kernel.parallel:
         return kernel.entry
 
     def call(*addresses: int) -> None:
@@ -76,7 +79,7 @@ class Runner:
     def __init__(
         self,
         program: Program,
-        kernels: Mapping[str, CompiledKernel],
+        kernels: Mapping[str, Kernel],
         wrap: Callable[[str, KernelCall], KernelCall] | None = None,
     ) -> None:
         self.program = program

@@ -38,6 +38,9 @@ def _producers(lowered: Lowered, groups: dict[int, Group]) -> dict[int, list[Uni
         for result in (*call.results, *call.slices):
             if result is not None:
                 producers[result] = [Unit("call", number)]
+                place = lowered.definitions[result].place
+                if place is not None:
+                    producers.setdefault(place[0], []).append(Unit("call", number))
     for group in groups.values():
         for index in group.stored:
             producers.setdefault(index, []).append(Unit("group", group.number))
@@ -53,7 +56,7 @@ def _needs(lowered: Lowered, groups: dict[int, Group]) -> dict[Unit, set[Unit]]:
     needs: dict[Unit, set[Unit]] = {}
     last_random: Unit | None = None
     for number, call in enumerate(lowered.calls):
-        if not call.random and not any(result in live for result in call.results):
+        if not call.random and not any(result in live for result in (*call.results, *call.slices)):
             continue
         unit = Unit("call", number)
         needs[unit] = {before for item in lowered.call_inputs(call) for before in producers.get(item.source, ())}

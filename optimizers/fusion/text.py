@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from optimizers.fusion.capture import UnfusableError
 from optimizers.fusion.graph import ITEM_BYTES, Call, Reference, dense_strides
+from optimizers.fusion.loops import Loop
 from optimizers.fusion.memory import Memory, out_variant
 from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.schedule import Unit
@@ -141,8 +143,18 @@ class SourceWriter:
         for position, (memory, _) in enumerate(bound.memories):
             if memory.kind == "output" and bound.region.buffers[position].written:
                 self._allocate(memory)
-        kernel = self._fixed(f'kernels["{kernel_name(bound.region)}"]', "k")
-        addresses = [self.address(memory, elements) for memory, elements in bound.memories]
+        self._kernel_call(kernel_name(bound.region), bound.memories)
+
+    def _loop(self, loop: Loop) -> None:
+        places = [self.program.places.places[index] for index in loop.memories]
+        for place in places:
+            if place.memory.kind == "output":
+                self._allocate(place.memory)
+        self._kernel_call(loop.name, [(place.memory, place.offset) for place in places])
+
+    def _kernel_call(self, name: str, memories: Sequence[tuple[Memory, int]]) -> None:
+        kernel = self._fixed(f'kernels["{name}"]', "k")
+        addresses = [self.address(memory, elements) for memory, elements in memories]
         if all(static for _, static in addresses):
             joined = ", ".join(text for text, _ in addresses)
             self.run.append(f"{kernel}(*{self._fixed(f'({joined},)', 'a')})")
@@ -163,6 +175,9 @@ class SourceWriter:
             self.run.append(f"{name} = torch.empty_strided({layout}, dtype=torch.{definition.dtype})")
 
     def _call(self, call: Call) -> None:
+        if isinstance(call.target, Loop):
+            self._loop(call.target)
+            return
         args = [self.literal(item) for item in call.args]
         args += [f"{name}={self.literal(value)}" for name, value in call.kwargs]
         result = call.results[0] if call.results else None
@@ -188,6 +203,8 @@ class SourceWriter:
         """Return whether someone reads the result by address or through a view."""
         program, definition = self.program, self.definitions[index]
         if any(memory.number == index for bound in program.bounds.values() for memory, _ in bound.memories):
+            return True
+        if any(index in loop.memories for loop in program.loops):
             return True
         references = [r for call in program.lowered.calls for r in program.lowered.call_inputs(call)]
         references += [item for item in program.lowered.outputs if isinstance(item, Reference)]

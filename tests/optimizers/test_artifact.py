@@ -10,22 +10,29 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from analyzer.errors import HotbenchError, RecordError
+from analyzer.measurement import Estimate
+from analyzer.reference import WorkloadReference
+from optimizers import artifact as artifact_module
 from optimizers.artifact import (
     Artifact,
     check_artifact,
+    export_artifact,
     export_module,
     load_artifact,
     verify_artifact,
     without_folders,
 )
+from optimizers.candidate import make_candidate
 from optimizers.fusion.api import fuse
 from optimizers.fusion.module import FusedModule
+from optimizers.plan import Applied, Plan
 from tests.optimizers.fusion.interpreted import Function, assert_same
 
 
@@ -202,6 +209,18 @@ def test_ops_of_other_libraries_are_refused() -> None:
     with pytest.raises(HotbenchError, match="another library registers"):
         export_module(fused, (torch.randn(3, 4),), {}, Path("never-written"), {})
     assert not Path("never-written").exists()
+
+
+def test_fusion_of_training_is_refused_with_what_to_do_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan("plan-1", "run-1", "fusion", {}, (), Estimate(1.0, 2.0, 3.0, "x", "a test"), "fuses")
+    reference = WorkloadReference("/nowhere/train.py", "workload", "0" * 64, "0" * 64)
+    candidate = make_candidate("run-1", reference, (Applied(plan, {"training": True, "graphs": []}),))
+    experiment: Any = SimpleNamespace(id="experiment-1", parent=candidate.id, verdict="faster", reason="2x")
+    monkeypatch.setattr(artifact_module, "rebuild_candidate", lambda _: pytest.fail("nothing is to be rebuilt"))
+    with pytest.raises(HotbenchError, match="training workload has no artifact") as raised:
+        export_artifact(candidate, experiment, tmp_path / "model")
+    assert 'torch.compile(model, backend="hotbench")' in str(raised.value) and "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_handed_out_names_files_without_the_folders_they_lie_in():

@@ -11,6 +11,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from kernels.compiler.ir import Region
+from kernels.compiler.loop_ir import LoopProgram
+from kernels.compiler.loop_reference import evaluate_loop
+from kernels.compiler.loop_verify import verify_loop
 from kernels.compiler.reference import evaluate
 from kernels.compiler.verify import verify
 from optimizers.fusion.accuracy import difference
@@ -42,8 +45,25 @@ class InterpretedKernel:
         evaluate(self.region, arrays)
 
 
+class InterpretedLoop:
+    """Looks like a CompiledLoop; its entry evaluates the loop program on the memory at the addresses."""
+
+    def __init__(self, program: LoopProgram) -> None:
+        verify_loop(program)
+        self.program = program
+        self.source = ""
+
+    def entry(self, *addresses: int) -> None:
+        memories = [
+            np.frombuffer((ctypes.c_char * buffer.nbytes).from_address(address), dtype=np.uint8)
+            for buffer, address in zip(self.program.buffers, addresses, strict=True)
+        ]
+        evaluate_loop(self.program, memories)
+
+
 def interpreted(program: Program) -> dict[str, Any]:
-    return {name: InterpretedKernel(region) for name, region in program.regions.items()}
+    regions: dict[str, Any] = {name: InterpretedKernel(region) for name, region in program.regions.items()}
+    return {**regions, **{loop.name: InterpretedLoop(loop.program) for loop in program.loops}}
 
 
 class Function(torch.nn.Module):
@@ -60,9 +80,11 @@ class Function(torch.nn.Module):
         return self.function(*args, *weights, **kwargs)
 
 
-def fused_module(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> FusedModule:
+def fused_module(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, rolled: bool = False
+) -> FusedModule:
     captured = capture(model, args, kwargs or {})
-    program = build_program(lower(captured), "a test")
+    program = build_program(lower(captured), "a test", rolled)
     return FusedModule(model, captured, Runner(program, interpreted(program)))
 
 

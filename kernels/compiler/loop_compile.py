@@ -1,0 +1,81 @@
+"""LoopProgram -> a compiled kernel, from the disk cache where it is there already."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from kernels.compiler.cache import compiler_hash, default_folder, discard, is_whole, new_folder, publish, toolchain
+from kernels.compiler.compile import FUNCTION, bare_entry, import_file
+from kernels.compiler.loop_ir import LoopProgram
+from kernels.compiler.loop_verify import verify_loop
+from kernels.compiler.print_loop import print_loop
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledLoop:
+    """A loop that can be called: `entry(*addresses)`, one for each buffer of the program; it runs on one thread."""
+
+    program: LoopProgram
+    key: str
+    source: str
+    path: Path
+    compile_seconds: float
+    from_cache: bool
+    entry: Callable[..., None]
+    _module: ModuleType = field(repr=False)
+    """Keeps the machine code alive."""
+
+
+def compile_loop(program: LoopProgram, cache: Path | None = None) -> CompiledLoop:
+    """Return the kernel of a loop program, compiled or from the cache folder (default: that of regions).
+
+    Raises IrError if the program breaks a rule; a cache folder that cannot be written raises OSError.
+    """
+    verify_loop(program)
+    began = time.perf_counter()
+    text = "\n".join(("loop", program.key(), *toolchain(), compiler_hash(), _printer_hash()))
+    entry = (default_folder() if cache is None else cache) / hashlib.sha256(text.encode()).hexdigest()[:24]
+    path = entry / f"hotbench_{entry.name}.py"
+    from_cache = is_whole(entry)
+    module = _load(path) if from_cache else None
+    if module is None:
+        from_cache = False
+        module = _build(program, entry, path.name)
+    seconds = time.perf_counter() - began
+    source = path.read_text()
+    return CompiledLoop(program, program.key(), source, path, seconds, from_cache, bare_entry(module, FUNCTION), module)
+
+
+def _build(program: LoopProgram, entry: Path, file_name: str) -> ModuleType:
+    prepared = new_folder(entry.parent, entry.name)
+    try:
+        (prepared / file_name).write_text(print_loop(program, FUNCTION))
+        module = import_file(prepared / file_name)
+        publish(prepared, entry)
+    finally:
+        discard(prepared)
+    return module
+
+
+def _load(path: Path) -> ModuleType | None:
+    """Return the module of a cached entry; None if it cannot be loaded after all (another process replaced it)."""
+    try:
+        return import_file(path)
+    except (OSError, EOFError, ImportError, SyntaxError):
+        return None
+
+
+@cache
+def _printer_hash() -> str:
+    """Return a hash of the modules that make loops, beside those that make regions."""
+    digest = hashlib.sha256()
+    for pattern in ("loop_*.py", "print_loop.py", "gemm*.py"):
+        for path in sorted(Path(__file__).parent.glob(pattern)):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
