@@ -10,7 +10,7 @@ from kernels.compiler.ir import Access, Region, Store, Value
 
 def simplify(region: Region) -> Region:
     """Return the region without dead or repeated values and unit axes, axes ordered for memory and collapsed."""
-    for rewrite in (remove_repeated_values, remove_dead_values, drop_unit_axes, order_axes, collapse_axes):
+    for rewrite in (drop_unit_axes, remove_repeated_values, remove_dead_values, order_axes, collapse_axes):
         region = rewrite(region)
     return region
 

@@ -36,7 +36,7 @@ def fuse_training(
     batch, model = workload.batch(0), workload.model
     backend = HotbenchBackend()
     progress("compiling forward and backward", 0.0)
-    model.compile(backend=backend)
+    _compile(model, backend)
     eager, compiled = (partial(_forward_backward, workload, call, batch) for call in (model._call_impl, model))
     with _unchanged(workload):
         compiled()
@@ -64,7 +64,7 @@ def rebuild_training(workload: Workload, decided: Mapping[str, Any]) -> None:
     """Compile the workload's model as it was decided. Raises RecordError where graph or programs differ."""
     programs = {p["graph"]: (tuple(p["excluded"]), bool(p["rolled"])) for p in decided["programs"]}
     backend = HotbenchBackend(Replay({g["graph"]: g["kept"] for g in decided["graphs"]}, programs))
-    workload.model.compile(backend=backend)
+    _compile(workload.model, backend)
     with _unchanged(workload):
         _forward_backward(workload, workload.model, workload.batch(0))
     graphs = {graph.hash: graph for graph in backend.graphs}
@@ -75,6 +75,17 @@ def rebuild_training(workload: Workload, decided: Mapping[str, Any]) -> None:
     if found != sorted((p["graph"], p["program"]) for p in decided["programs"]):
         undo(workload)
         raise RecordError("this version builds other programs than those that were measured; optimize again")
+
+
+def _compile(model: torch.nn.Module, backend: HotbenchBackend) -> None:
+    call: Callable[..., Any] = model._call_impl
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs)
+
+    # As Module.compile does, but through a function of ours: forward methods of torch's own modules, such as
+    # Sequential, are not captured by themselves.
+    model._compiled_call_impl = torch.compile(run, backend=backend)
 
 
 def undo(workload: Workload) -> None:

@@ -1,6 +1,7 @@
 """`python -m optimizers` over folders: what is printed, and the exit codes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ def test_a_refusal_is_told_and_exits_1(folder, capsys, tmp_path):
     arguments = ["optimize", str(folder / "training"), "--with", "fusion", "-o", str(tmp_path / "out")]
     assert main(arguments) == 1
     summary = output_of(capsys)
-    assert summary["verdict"] == "refused" and "inference" in summary["reason"] and summary["kept"] is False
+    assert summary["verdict"] == "refused" and summary["kept"] is False
+    assert re.search("not faster than eager|nothing to fuse|no region", summary["reason"])
     assert not (tmp_path / "out").exists()
 
 
