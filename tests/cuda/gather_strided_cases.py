@@ -40,7 +40,7 @@ def columns(size: int) -> list[StridedTensor]:
     return [
         sliced(rows, 1, 4, 12),
         sliced(rows, 1, 13, 20),
-        sliced(rows, 1, 8, 14),
+        sliced(contiguous(128 * size, (size, 8), 4), 1, 0, 6),
         sliced(contiguous(96 * size, (size, 7), 2), 1, 0, 7, 3),
         contiguous(96 * size + 16 * size, (size, 3), 1),
     ]
