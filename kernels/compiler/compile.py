@@ -67,18 +67,18 @@ def compile_region(region: Region, cache: Path | None = None) -> CompiledKernel:
     entry = root / entry_key(region)
     file_name = f"hotbench_{entry.name}.py"
     from_cache = is_whole(entry)
-    module = _load(entry / file_name) if from_cache else None
+    module = load_cached(entry / file_name) if from_cache else None
     if module is None:
         from_cache = False
-        module = _build(region, entry, file_name)
+        module = build_cached(print_kernel(region, FUNCTION).text, entry, file_name)
     return _kernel(region, module, entry / file_name, began, from_cache)
 
 
-def _build(region: Region, entry: Path, file_name: str) -> ModuleType:
-    """Return the compiled module, and leave it in the cache."""
+def build_cached(text: str, entry: Path, file_name: str) -> ModuleType:
+    """Return the module of a kernel's text, compiled; leave it in the cache as `entry`."""
     prepared = new_folder(entry.parent, entry.name)
     try:
-        (prepared / file_name).write_text(print_kernel(region, FUNCTION).text)
+        (prepared / file_name).write_text(text)
         module = import_file(prepared / file_name)
         publish(prepared, entry)
     finally:
@@ -86,7 +86,7 @@ def _build(region: Region, entry: Path, file_name: str) -> ModuleType:
     return module
 
 
-def _load(path: Path) -> ModuleType | None:
+def load_cached(path: Path) -> ModuleType | None:
     """Return the module of a cached entry; None if it cannot be loaded after all (another process replaced it)."""
     try:
         return import_file(path)

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from kernels.compiler.cache import compiler_hash, default_folder, discard, is_whole, new_folder, publish, toolchain
-from kernels.compiler.compile import FUNCTION, bare_entry, import_file
+from kernels.compiler.cache import compiler_hash, default_folder, is_whole, toolchain
+from kernels.compiler.compile import FUNCTION, bare_entry, build_cached, load_cached
 from kernels.compiler.loop_ir import LoopProgram
 from kernels.compiler.loop_verify import verify_loop
 from kernels.compiler.print_loop import print_loop
@@ -43,32 +43,13 @@ def compile_loop(program: LoopProgram, cache: Path | None = None) -> CompiledLoo
     entry = (default_folder() if cache is None else cache) / hashlib.sha256(text.encode()).hexdigest()[:24]
     path = entry / f"hotbench_{entry.name}.py"
     from_cache = is_whole(entry)
-    module = _load(path) if from_cache else None
+    module = load_cached(path) if from_cache else None
     if module is None:
         from_cache = False
-        module = _build(program, entry, path.name)
+        module = build_cached(print_loop(program, FUNCTION), entry, path.name)
     seconds = time.perf_counter() - began
     source = path.read_text()
     return CompiledLoop(program, program.key(), source, path, seconds, from_cache, bare_entry(module, FUNCTION), module)
-
-
-def _build(program: LoopProgram, entry: Path, file_name: str) -> ModuleType:
-    prepared = new_folder(entry.parent, entry.name)
-    try:
-        (prepared / file_name).write_text(print_loop(program, FUNCTION))
-        module = import_file(prepared / file_name)
-        publish(prepared, entry)
-    finally:
-        discard(prepared)
-    return module
-
-
-def _load(path: Path) -> ModuleType | None:
-    """Return the module of a cached entry; None if it cannot be loaded after all (another process replaced it)."""
-    try:
-        return import_file(path)
-    except (OSError, EOFError, ImportError, SyntaxError):
-        return None
 
 
 @cache

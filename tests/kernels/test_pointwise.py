@@ -8,14 +8,13 @@ import pytest
 from kernels import pointwise
 from kernels.compiler.ir import IrError
 from kernels.compiler.print_cuda import print_cuda
-from kernels.cuda import kernel as cuda_kernel
-from kernels.cuda import launch as cuda_launch
 from kernels.cuda import support as cuda_support
 from kernels.cuda.launch import ArgumentError
 from kernels.pointwise import Launcher
 from tests.cuda.case import assert_guards, guarded
 from tests.cuda.expression import Expression
 from tests.cuda.pointwise_cases import angles, bias_odd_rows, gelu, transposed
+from tests.kernels.device_stand_in import Recorder
 
 
 def device_array(
@@ -24,29 +23,6 @@ def device_array(
     """Return what a launcher sees of a CUDA tensor."""
     interface = {"data": (address, read_only), "shape": (elements,), "typestr": dtype, "strides": strides, "version": 2}
     return SimpleNamespace(__cuda_array_interface__=interface)
-
-
-class Recorder:
-    """Stands in for the CUDA module and its compiled kernels: notes each launch."""
-
-    def __init__(self) -> None:
-        self.launches: list[tuple[object, ...]] = []
-
-    def external_stream(self, handle: int) -> str:
-        return f"stream {handle}"
-
-    def __getitem__(self, configuration: tuple[object, ...]):
-        return lambda *addresses: self.launches.append((*configuration, addresses))
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder = Recorder()
-    monkeypatch.setattr(cuda_support, "cuda_module", lambda: recorder)
-    monkeypatch.setattr(cuda_kernel, "device_kernel", lambda source: recorder)
-    monkeypatch.setattr(cuda_launch, "current_device", lambda: 0)
-    monkeypatch.setattr(cuda_launch, "multiprocessors", lambda: 2)
-    return recorder
 
 
 def test_aligned_addresses_take_the_wide_form_and_others_the_scalar_one(recorder: Recorder) -> None:

@@ -14,9 +14,6 @@ from kernels.compiler.passes import simplify
 from kernels.compiler.print_cuda import print_cuda
 from kernels.compiler.print_cuda_plan import RowPlan
 from kernels.compiler.print_cuda_rows import print_plan
-from kernels.cuda import kernel as cuda_kernel
-from kernels.cuda import launch as cuda_launch
-from kernels.cuda import support as cuda_support
 from kernels.cuda.launch import ArgumentError
 from kernels.row_reduction import Launcher, reference, twin
 from tests.cuda.case import guarded
@@ -31,6 +28,7 @@ from tests.cuda.row_reduction_cases import (
     softmax,
 )
 from tests.kernels.compiler.regions import Builder
+from tests.kernels.device_stand_in import Recorder
 
 
 def drawn(region: Region, random: np.random.Generator) -> list[np.ndarray]:
@@ -134,29 +132,6 @@ def test_integers_wrap_as_in_torch() -> None:
     rows = torch.from_numpy(values).reshape(5, 37)
     assert torch.equal(torch.from_numpy(total), rows.sum(1, dtype=torch.int32))
     assert torch.equal(torch.from_numpy(product), rows.prod(1, dtype=torch.int32))
-
-
-class Recorder:
-    """Stands in for the CUDA module and its compiled kernels: notes each launch."""
-
-    def __init__(self) -> None:
-        self.launches: list[tuple[object, ...]] = []
-
-    def external_stream(self, handle: int) -> str:
-        return f"stream {handle}"
-
-    def __getitem__(self, configuration: tuple[object, ...]):
-        return lambda *addresses: self.launches.append((*configuration, addresses))
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder = Recorder()
-    monkeypatch.setattr(cuda_support, "cuda_module", lambda: recorder)
-    monkeypatch.setattr(cuda_kernel, "device_kernel", lambda source: recorder)
-    monkeypatch.setattr(cuda_launch, "current_device", lambda: 0)
-    monkeypatch.setattr(cuda_launch, "multiprocessors", lambda: 2)
-    return recorder
 
 
 def test_a_block_has_the_threads_of_its_plan_and_the_grid_is_capped(recorder: Recorder) -> None:

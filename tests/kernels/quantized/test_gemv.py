@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.cuda import kernel as cuda_kernel
-from kernels.cuda import launch as cuda_launch
 from kernels.cuda import support as cuda_support
 from kernels.cuda.launch import ArgumentError
 from kernels.quantized.gemv import Launcher, default_tuning, possible_tunings, reference
 from kernels.quantized.product import INT32_COLUMNS, ProductError, QuantizedProduct
 from kernels.quantized.source import Tuning, print_quantized
 from tests.cuda.case import assert_guards, guarded
+from tests.kernels.device_stand_in import Recorder
 
 FLOAT32_STEP = 2.0**-24
 
@@ -220,29 +220,6 @@ def test_no_warp_that_shares_a_row_is_without_a_tile(rows: int, columns: int, ba
     assert tuning in possible_tunings(product)
     assert tuning.warps_per_row <= -(-columns // product.tile_columns)
     assert tuning.warps_per_row == 1 or tuning.rows_per_warp == 1
-
-
-class Recorder:
-    """Stands in for the CUDA module and its compiled kernels: notes each launch."""
-
-    def __init__(self) -> None:
-        self.launches: list[tuple[object, ...]] = []
-
-    def external_stream(self, handle: int) -> str:
-        return f"stream {handle}"
-
-    def __getitem__(self, configuration: tuple[object, ...]):
-        return lambda *addresses: self.launches.append((*configuration, addresses))
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder = Recorder()
-    monkeypatch.setattr(cuda_support, "cuda_module", lambda: recorder)
-    monkeypatch.setattr(cuda_kernel, "device_kernel", lambda source: recorder)
-    monkeypatch.setattr(cuda_launch, "current_device", lambda: 0)
-    monkeypatch.setattr(cuda_launch, "multiprocessors", lambda: 2)
-    return recorder
 
 
 def device_array(dtype: str, *shape: int, address: int = 512, read_only: bool = False) -> SimpleNamespace:

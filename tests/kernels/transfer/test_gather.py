@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.cuda import kernel as cuda_kernel
-from kernels.cuda import launch as cuda_launch
 from kernels.cuda import support as cuda_support
 from kernels.cuda.launch import ArgumentError
 from kernels.cuda.support import CudaUnavailable
@@ -22,16 +21,6 @@ from tests.cuda.case import assert_guards, guarded
 from tests.kernels.device_stand_in import TABLE_ADDRESS, Recorder, device_array
 
 COUNTS = st.lists(st.integers(0, 70) | st.integers(1000, 5000), max_size=12)
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder = Recorder()
-    monkeypatch.setattr(cuda_support, "cuda_module", lambda: recorder)
-    monkeypatch.setattr(cuda_kernel, "device_kernel", lambda source: recorder)
-    monkeypatch.setattr(cuda_launch, "current_device", lambda: 0)
-    monkeypatch.setattr(cuda_launch, "multiprocessors", lambda: 2)
-    return recorder
 
 
 @settings(max_examples=40)

@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.cuda import kernel as cuda_kernel
-from kernels.cuda import launch as cuda_launch
-from kernels.cuda import support as cuda_support
 from kernels.cuda.launch import ArgumentError
 from kernels.transfer import bfloat16 as pack_bfloat16
 from kernels.transfer import int8 as pack_int8
@@ -22,16 +20,6 @@ from tests.kernels.device_stand_in import Recorder, device_array
 
 LARGEST = np.finfo(np.float32).max
 FORMAT = pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder = Recorder()
-    monkeypatch.setattr(cuda_support, "cuda_module", lambda: recorder)
-    monkeypatch.setattr(cuda_kernel, "device_kernel", lambda source: recorder)
-    monkeypatch.setattr(cuda_launch, "current_device", lambda: 0)
-    monkeypatch.setattr(cuda_launch, "multiprocessors", lambda: 2)
-    return recorder
 
 
 def round_trip(form: Format, tensors: list[np.ndarray]) -> list[np.ndarray]:
