@@ -11,14 +11,15 @@ import torch
 
 from analyzer.errors import HotbenchError
 from analyzer.workload import Workload, seeded
-from optimizers.artifact import load_artifact
 from optimizers.fusion.api import fuse
 from optimizers.plan import Refusal
 
 if TYPE_CHECKING:
     from optimizers.fusion.backend import backend
+    from optimizers.swap.fit import fit
+    from optimizers.swap.plan_file import apply_plan
 
-__all__ = ["HotbenchError", "Workload", "backend", "load", "optimize", "seeded"]
+__all__ = ["HotbenchError", "Workload", "apply_plan", "backend", "fit", "load", "optimize", "seeded"]
 
 _log = logging.getLogger("hotbench")
 
@@ -49,14 +50,25 @@ def load(folder: str | Path, sha256: str | None = None) -> Any:
 
     Raises HotbenchError when the folder is incomplete or changed, or differs from `sha256`.
     """
+    from optimizers.artifact import load_artifact  # half a second of modules that fusing does without
+
     return load_artifact(Path(folder), sha256)
 
 
 def __getattr__(name: str) -> Any:
-    """Return `backend`, and let torch.compile find it by name: `backend.reasons` counts why graphs run eagerly.
+    """Return `backend`, `fit` or `apply_plan`, loaded when first asked for.
 
-    An installed Hotbench is found by its entry point, without this. It loads torch's compiler, which takes a second.
+    `backend` lets torch.compile find it by name, and its `reasons` count why graphs run eagerly; an installed Hotbench
+    is found by its entry point, without this. It loads torch's compiler, which takes a second.
     """
+    if name == "fit":
+        from optimizers.swap.fit import fit
+
+        return fit
+    if name == "apply_plan":
+        from optimizers.swap.plan_file import apply_plan
+
+        return apply_plan
     if name != "backend":
         raise AttributeError(f"module 'hotbench' has no attribute {name!r}")
     from optimizers.fusion import backend as module

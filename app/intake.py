@@ -23,7 +23,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "profile": ("run",),
     "optimize": ("candidate", "experiment"),
     "compare": ("experiment",),
-    "export": ("artifact",),
+    "export": ("artifact", "reproducer"),
 }
 """What a job of each kind may hand over, parents first."""
 _CHUNK = 1 << 20
@@ -171,16 +171,36 @@ def _artifact(store: Store, job: Job, folder: Path, _saved: Sequence[Entry], res
     return _About(experiment.name, experiment.id, facts)
 
 
-_ABOUT = {"run": _run, "candidate": _candidate, "experiment": _experiment, "artifact": _artifact}
+def _reproducer(store: Store, job: Job, folder: Path, _saved: Sequence[Entry], result: Mapping[str, Any]) -> _About:
+    from app.reproducers import reproducer_facts
+
+    experiment = store.find(str(job.arguments["experiment"]), ("experiment",))
+    kernel = str(job.arguments.get("region"))
+    if result.get("kernel") != kernel:
+        raise RecordError(f"the export gives {str(result.get('kernel'))[:80]!r}, not {kernel!r}; export it again")
+    files = len(read_folder(folder, "reproducer").files)
+    return _About(f"{experiment.name}: {kernel}", experiment.id, reproducer_facts(kernel, files))
+
+
+_ABOUT = {
+    "run": _run,
+    "candidate": _candidate,
+    "experiment": _experiment,
+    "artifact": _artifact,
+    "reproducer": _reproducer,
+}
 
 
 def _check_complete(job: Job, values: Mapping[str, str], result: Mapping[str, Any]) -> None:
     """Raise RecordError where what a worker says of the result is not what it handed over."""
-    told = {kind: result.get(kind) for kind in ("run", "candidate", "experiment", "artifact") if result.get(kind)}
+    told = {kind: result.get(kind) for kind in _ABOUT if result.get(kind)}
     if told != dict(values):
         raise RecordError(f"the result of {job.id} names {told or 'nothing'}, but {dict(values) or 'nothing'} was sent")
-    if job.kind in ("profile", "export") and not values:
+    wanted = {"profile": "run", "export": "reproducer" if job.arguments.get("region") else "artifact"}
+    if job.kind in wanted and not values:
         raise RecordError(f"{job.id} is said to be done, but nothing was handed over")
+    if job.kind in wanted and set(values) != {wanted[job.kind]}:
+        raise RecordError(f"{job.id} was to give a {wanted[job.kind]}, but {', '.join(values)} was handed over")
     if job.kind == "optimize" and values and len(values) != len(KINDS["optimize"]):
         raise RecordError(f"{job.id} gives a candidate with its experiment, or neither")
 

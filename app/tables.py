@@ -227,6 +227,15 @@ def artifact(data: Mapping[str, Any]) -> RenderableType:
     return Group(head, Padding(lines, (0, 0, 0, 2), expand=False))
 
 
+def reproducer(data: Mapping[str, Any]) -> RenderableType:
+    """Return what the export of one kernel wrote; `data` as in its JSON."""
+    head = Text.assemble(("✓ ", "bold green"), (str(data["kernel"]), "bold cyan"), f"  {printable(data['folder'])}")
+    lines = _grid()
+    lines.add_row("sha256", data["sha256"])
+    lines.add_row("files", ", ".join(printable(name) for name in data["files"]))
+    return Group(head, Padding(lines, (0, 0, 0, 2), expand=False))
+
+
 def checks(values: Iterable[Check]) -> RenderableType:
     """Return the doctor's findings, one a row."""
     signs = {

@@ -32,6 +32,15 @@ def milliseconds(seconds: float | None) -> str:
     return f"{digits(seconds * 1e6)} µs" if 0 < abs(seconds) < 1e-5 else f"{digits(seconds * 1e3)} ms"
 
 
+def duration(seconds: float | None) -> str:
+    """Return what takes long as "12.3 s", from 2 minutes on in minutes, below a second in ms; a dash for None."""
+    if seconds is None:
+        return MISSING
+    if seconds >= 120:
+        return f"{digits(seconds / 60)} min"
+    return f"{digits(seconds)} s" if seconds >= 1 else milliseconds(seconds)
+
+
 def mebibytes(count: float | None) -> str:
     """Return "1.50 MiB", below 0.1 MiB in bytes or KiB, from 1 GiB on in GiB; a dash for None."""
     if count is None:

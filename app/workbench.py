@@ -160,10 +160,7 @@ def export(store: Store, text: str, folder: Path) -> dict[str, Any]:
     """
     from optimizers.artifact import export_artifact
 
-    proof = read_proof(store, text)
-    if proof.candidate is None:
-        raise HotbenchError(f"{proof.experiment.id} compares two runs: it has no candidate to export")
-    check_local(store.get(proof.candidate.id))
+    proof = read_candidate(store, text)
     artifact = export_artifact(proof.candidate, proof.experiment, folder)
     if store.writable:
         store.save(
@@ -183,10 +180,7 @@ def export_to_store(store: Store, text: str, progress: Progress = silent) -> Ent
     """
     from optimizers.artifact import export_artifact
 
-    proof = read_proof(store, text)
-    if proof.candidate is None:
-        raise HotbenchError(f"{proof.experiment.id} compares two runs: it has no candidate to export")
-    check_local(store.get(proof.candidate.id))
+    proof = read_candidate(store, text)
     progress("write the artifact and load it in a fresh process", 0.1)
     with store.staging() as staging:
         artifact = export_artifact(proof.candidate, proof.experiment, staging / "artifact")
@@ -200,6 +194,27 @@ def export_to_store(store: Store, text: str, progress: Progress = silent) -> Ent
         )
     progress("done", 1.0)
     return entry
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """An experiment with its candidate, which this machine can build again."""
+
+    experiment: Experiment
+    candidate: Candidate
+    run: Run
+
+
+def read_candidate(store: Store, text: str) -> Exportable:
+    """Return an experiment with its candidate.
+
+    Raises HotbenchError for a comparison of two runs, and for what only another machine can build again.
+    """
+    proof = read_proof(store, text)
+    if proof.candidate is None:
+        raise HotbenchError(f"{proof.experiment.id} compares two runs: it has no candidate to export")
+    check_local(store.get(proof.candidate.id))
+    return Exportable(proof.experiment, proof.candidate, proof.run)
 
 
 def _artifact_facts(artifact: Artifact) -> dict[str, Any]:
@@ -253,7 +268,7 @@ def read_document(store: Store, text: str) -> tuple[Document, dict[str, go.Figur
         return run_document(run, diagnose(run), ops), run_figures(run, ops)
     proof = read_proof(store, entry.id)
     document = experiment_document(proof.experiment, proof.candidate, proof.run)
-    return document, proof_figures(proof.experiment, proof.candidate)
+    return document, proof_figures(proof.experiment, proof.candidate, proof.run)
 
 
 def publish(store: Store, text: str, user: str, title: str = "") -> Entry:

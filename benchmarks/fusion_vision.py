@@ -62,10 +62,28 @@ class ResNeXt29(nn.Module):
                 blocks.append(ResNeXtBlock(inputs, cardinality * width << stage, outputs, cardinality, stride))
                 inputs = outputs
         self.features, self.head = nn.Sequential(*blocks), nn.Linear(inputs, 10)
+        settle(self, torch.randn(2, 3, 32, 32))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.head(self.features(x).mean((2, 3)))
         return scores
+
+
+def settle(model: nn.Module, images: torch.Tensor) -> None:
+    """Give every batch norm the statistics of these images, and scales and shifts that are not 1 and 0.
+
+    Without it activations fade from layer to layer, until the outputs say nothing about the convolutions.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.uniform_(-0.2, 0.2)
+            norm.momentum = None  # the statistics of the one batch that follows
+        model.train()(images)
+        for norm in norms:
+            norm.momentum = 0.1
+    model.eval()
 
 
 def point(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -164,6 +182,7 @@ class NASNet(nn.Module):
                 self.cells.append(cell)
                 inputs, before, halved = cell.outputs, inputs, kind is REDUCTION
         self.head = nn.Linear(inputs, 10)
+        settle(self, torch.randn(4, 3, 32, 32))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = before = self.stem(x)

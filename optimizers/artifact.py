@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from optimizers.plan import Candidate
 
 KIND = "artifact"
 LOADS_WITH = 'model = runpy.run_path("DIR/load.py")["load"]()'
+LOADS_SWAP_WITH = 'runpy.run_path("DIR/load.py")["apply"](model, optimizer)'
 _PACKAGES = ("analyzer", "kernels", "optimizers", "app", "hotbench")
 _TIMEOUT_SECONDS = 600
 
@@ -59,6 +60,8 @@ def export_artifact(candidate: Candidate, experiment: Experiment, folder: Path) 
     if experiment.verdict not in ("faster", "smaller"):
         ended = f"experiment {experiment.id} ended {experiment.verdict!r} ({experiment.reason})"
         raise HotbenchError(f"{ended}; only a proven candidate is exported")
+    if [item.plan.optimizer for item in candidate.applied] == ["swap"]:
+        return export_swap_plan(candidate, experiment, folder)
     if any(item.decisions.get("training") for item in candidate.applied):
         raise HotbenchError(
             "the fusion of a training workload has no artifact: its programs belong to torch.compile; "
@@ -76,11 +79,42 @@ def export_artifact(candidate: Candidate, experiment: Experiment, folder: Path) 
     return export_module(model.model, args, kwargs, folder, {**proof})
 
 
+def export_swap_plan(candidate: Candidate, experiment: Experiment, folder: Path) -> Artifact:
+    """Write a fitted training step's plan and engine into `folder`, after they ran as well as the step without them.
+
+    Raises RecordError where the folder cannot be written or the step with the artifact ends in other parameters.
+    """
+    # Here, as it loads the engine: an artifact of a model needs none of it.
+    from optimizers.swap.export import PLAN_FILE, check_files
+    from optimizers.swap.export import artifact_files as swap_files
+
+    proof = {
+        "candidate.json": dump_json(without_folders(to_plain(candidate.reference))),
+        "experiment.json": dump_json(without_folders(to_plain(experiment))),
+    }
+    files = {**swap_files(candidate.applied[0].blobs[PLAN_FILE]), **proof}
+
+    def check(written: Path) -> float:
+        error = check_files(written, candidate.reference)
+        if error:
+            raise RecordError(f"with the artifact the parameters end up {error:g} apart; optimize the run again")
+        return error
+
+    return _write_proved(files, folder, check, LOADS_SWAP_WITH)
+
+
 def export_module(
     module: FusedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any], folder: Path, extra: Mapping[str, bytes]
 ) -> Artifact:
     """Write a fused module with the example `args`, `kwargs` into `folder`; `extra` files go with it."""
     files = {**artifact_files(module, args, kwargs), **extra}
+    return _write_proved(files, folder, verify_artifact, LOADS_WITH)
+
+
+def _write_proved(
+    files: Mapping[str, bytes], folder: Path, check: Callable[[Path], float], loads_with: str
+) -> Artifact:
+    """Write the files; the folder appears only once a copy of it has passed the check, which returns its error."""
     identity = content_id(KIND, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
     folder = folder.absolute()
     try:
@@ -91,13 +125,12 @@ def export_module(
             f"cannot write to {folder.parent}: {error.strerror or error}; choose another place"
         ) from error
     try:
-        # The folder appears only once a copy of it has proved itself.
         write_folder(trial / "artifact", dict(files), KIND, identity)
-        error_after_reload = verify_artifact(trial / "artifact")
+        error_after_reload = check(trial / "artifact")
     finally:
         shutil.rmtree(trial, ignore_errors=True)
     manifest = write_folder(folder, dict(files), KIND, identity)
-    return Artifact(identity, tuple(sorted(files)), manifest.digest(), LOADS_WITH, error_after_reload)
+    return Artifact(identity, tuple(sorted(files)), manifest.digest(), loads_with, error_after_reload)
 
 
 def without_folders(value: Any) -> Any:

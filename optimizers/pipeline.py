@@ -113,6 +113,7 @@ def prove(
         parent=candidate.id,
         training=run.training,
         max_error=max_error,
+        max_slowdown=max(float(item.plan.options.get("max_slowdown", 0.0)) for item in candidate.applied),
         progress=progress,
     )
 

@@ -34,6 +34,8 @@ class Target:
     estimate: Estimate | None = None
     refusal: str = ""
     """Why this target is left alone; "" if it is taken."""
+    compile_seconds: Estimate | None = None
+    """What making its code would take; None where nothing is compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Plan:
     """Predicted speedup (unit "x"), or what the optimizer gives back (unit "bytes")."""
     summary: str
     format_version: int = FORMAT_VERSION
+    compile_seconds: Estimate | None = None
+    """What applying it would take before anything is measured; None where that is not predicted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from analyzer.errors import HotbenchError
 from optimizers.fusion.optimizer import Fusion
 from optimizers.plan import Optimizer
+from optimizers.swap.optimizer import SwapOptimizer
 
-OPTIMIZERS: tuple[Optimizer, ...] = (Fusion(),)
+OPTIMIZERS: tuple[Optimizer, ...] = (Fusion(), SwapOptimizer())
 
 ORDER: tuple[str, ...] = ("quantization", "fusion", "swap", "placement")
 """In which order several apply to one workload: each needs what the ones before it leave."""

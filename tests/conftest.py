@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from analyzer.capture import capture
 from analyzer.run import Run
 from analyzer.workload import load_workload
+from kernels.compiler.cache import default_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WORKLOADS = (
@@ -22,6 +24,11 @@ WORKLOADS = (
     "cnn.py:workload",
     "minilm.py:workload",
 )
+
+
+def pytest_configure() -> None:
+    """Keep kernels, and what applying took, apart from the user's: a run of the tests must not move their forecasts."""
+    os.environ.setdefault("HOTBENCH_CACHE", str(default_folder().with_name("kernels-of-tests")))
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,13 @@ def artifact_zip(id: str) -> Response:
     return _download(stream_zip(found.folder, found.manifest), "application/zip", f"{found.entry.id}.zip")
 
 
+@blueprint.get("/api/reproducers/<id>.zip")
+def reproducer_zip(id: str) -> Response:
+    """Return the folder of one exported kernel as a zip, after its files were checked against their hashes."""
+    found = verified(context().store, "reproducer", id)
+    return _download(stream_zip(found.folder, found.manifest), "application/zip", f"{found.entry.id}.zip")
+
+
 @blueprint.get("/api/reports/<id>.html")
 def report_html(id: str) -> Response:
     """Return a published report's HTML, sandboxed; with ?download=1 as a file to save."""

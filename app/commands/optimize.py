@@ -30,8 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="largest relative error of the outputs that is allowed (default: by dtype)",
     )
-    # Part of the contract; listed once an optimizer that works within a budget is there.
-    parser.add_argument("--budget", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--budget",
+        metavar="BUDGET",
+        help="highest live bytes of a step for swap to keep, such as 2GiB, or 60%% of the step's own peak",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,9 +46,13 @@ def run(options: argparse.Namespace) -> int:
     from optimizers.settings import parse_settings
 
     names = [name.strip() for name in options.names.split(",") if name.strip()]
-    if options.budget is not None:
-        raise HotbenchError(f"--budget {options.budget}: {', '.join(names)} works to no memory budget; leave it out")
     settings = parse_settings(options.settings)
+    if options.budget is not None:
+        if "swap" not in names:
+            raise HotbenchError(
+                f"--budget {options.budget}: {', '.join(names)} works to no memory budget; leave it out, or add swap"
+            )
+        settings["swap.budget"] = options.budget
     terminal = Terminal(options.json)
     with open_store(options.store) as store, terminal.progress("optimize") as progress:
         outcome = workbench.optimize(

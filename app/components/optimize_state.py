@@ -56,7 +56,7 @@ def planned(run: str, form: Form) -> tuple[PlanView, list[dict[str, str]]]:
         from optimizers.pipeline import propose
 
         proposal = propose(value, [form.optimizer], form.settings)
-        view = plan_view(proposal.plans[0] if proposal.plans else proposal.refusals[0])
+        view = plan_view(proposal.plans[0] if proposal.plans else proposal.refusals[0], value)
         findings = {item.id: item.title for item in proposal.diagnosis.findings}
         ids = answered(proposal.diagnosis, form.optimizer)
         return view, [{"id": id, "title": findings[id], "run": value.id} for id in ids]

@@ -20,12 +20,11 @@ from app.components.options_form import options_form
 from app.components.role import allowed, needs_role
 from app.components.term import explain
 from app.components.verdict import verdict_panel
-from app.units import plural, quantity
+from app.units import duration, plural, quantity
 from app.views.experiment_state import ExperimentState
 from app.views.experiments import ProofView
-from app.views.optimize import Attempt, OptionField, PlanView, TargetView
+from app.views.optimize import Attempt, OptionField, PlanView
 
-MOST_TARGETS = 60
 TOGETHER = "(together)"
 """Stands in ids where a card is about several optimizers; no optimizer is called so."""
 
@@ -41,9 +40,19 @@ def _part(part: str, optimizer: str, content: Any = None) -> html.Div:
 
 
 def optimizer_card(
-    optimizer: str, about: str, fields: Sequence[OptionField], latest: Any, result: Any, signature: str, marked: bool
+    optimizer: str,
+    about: str,
+    fields: Sequence[OptionField],
+    latest: Any,
+    result: Any,
+    signature: str,
+    marked: bool,
+    own: Sequence[Any] = (),
 ) -> dmc.Paper:
-    """Return the card; its plan is filled in by a callback, since planning a large run takes a moment."""
+    """Return the card; its plan is filled in by a callback, since planning a large run takes a moment.
+
+    own: what this optimizer alone shows, above its options.
+    """
     heading = dmc.Group(
         [
             dmc.ThemeIcon(icon("optimize", 22), size=42, variant="light", color="indigo"),
@@ -67,8 +76,9 @@ def optimizer_card(
         *needs_role("applying"),
         _part("refused", optimizer),
         _part("latest", optimizer, latest),
-        _options(optimizer, fields),
         _part("targets", optimizer),
+        *own,
+        _options(optimizer, fields),
         _part("command", optimizer),
         _part("result", optimizer, result),
         dcc.Store(id=part_id("signature", optimizer), data=signature),
@@ -136,7 +146,7 @@ def plan_panel(view: PlanView, answered: Sequence[Mapping[str, Any]]) -> dmc.Sta
     if view.refusal:
         return dmc.Stack([note(view.refusal, "It would not touch this run", icon="info"), *_findings(answered)])
     ops = sum(target.ops for target in view.taken)
-    facts = [_gain(view), _number(f"{ops:,}", "ops", view.summary)]
+    facts = [_gain(view), _number(f"{ops:,}", "ops", view.summary), *_time(view)]
     return dmc.Stack([dmc.Group(facts, align="flex-start", gap="xl"), *_findings(answered)], gap="md")
 
 
@@ -165,41 +175,30 @@ def _number(value: str, label: str, text: str) -> html.Div:
     )
 
 
+def _time(view: PlanView) -> list[html.Div]:
+    """Return how long applying it is expected to take, where the plan predicts that."""
+    estimate = view.compile_seconds
+    if estimate is None:
+        return []
+    spread = f"{duration(estimate.low)} to {duration(estimate.high)}, before it is measured"
+    return [
+        html.Div(
+            [
+                dmc.Group([html.Span("Applying takes", className="hb-line-label"), origin_badge(True)], gap="xs"),
+                html.Div(duration(estimate.mid), className="hb-touch"),
+                dmc.Box(explain(spread, f"Predicted from {estimate.basis}."), className="hb-subtitle"),
+            ],
+            className="hb-gain-box",
+        )
+    ]
+
+
 def _findings(answered: Sequence[Mapping[str, Any]]) -> list[Any]:
     if not answered:
         return []
     lines = [dmc.ListItem(link(item["title"], "/", run=item["run"], finding=item["id"])) for item in answered[:3]]
     more = [dmc.ListItem(f"and {len(answered) - 3} more on the Overview")] if len(answered) > 3 else []
     return [html.Div([html.Span("Answers", className="hb-line-label"), dmc.List([*lines, *more], size="sm")])]
-
-
-def targets_panel(view: PlanView) -> list[dmc.Accordion]:
-    """Return what the plan takes and what it leaves alone, collapsed; nothing where it does neither."""
-    items = [
-        _target_list("taken", f"Would be changed: {plural(len(view.taken), 'target')}", view.taken),
-        _target_list("left", f"Would be left alone: {plural(len(view.left), 'target')}", view.left),
-    ]
-    shown = [item for item in items if item is not None]
-    return [dmc.Accordion(shown, variant="contained", order=3, multiple=True)] if shown else []
-
-
-def _target_list(value: str, title: str, targets: Sequence[TargetView]) -> dmc.AccordionItem | None:
-    if not targets:
-        return None
-    lines: list[Any] = [dmc.ListItem(_target(target)) for target in targets[:MOST_TARGETS]]
-    if len(targets) > MOST_TARGETS:
-        lines.append(dmc.ListItem(f"and {len(targets) - MOST_TARGETS:,} more, which save less"))
-    content = dmc.List(lines, size="sm", spacing="xs", className="hb-break")
-    return dmc.AccordionItem([dmc.AccordionControl(title), dmc.AccordionPanel(content)], value=value)
-
-
-def _target(target: TargetView) -> html.Span:
-    if target.refusal:
-        return html.Span([target.title, html.Span(f": {target.refusal}", className="hb-dim")])
-    saves = ""
-    if target.estimate is not None:
-        saves = f" could give back {quantity(target.estimate.mid, target.estimate.unit)} (predicted)"
-    return html.Span([target.title, html.Span(f", {plural(target.ops, 'op')};{saves}", className="hb-dim")])
 
 
 def result_panel(

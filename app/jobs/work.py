@@ -4,6 +4,7 @@ profile   {workload: "/abs/file.py:function", device, steps, threads}           
 optimize  {run, optimizers: [...], settings: {"fusion.min_gain": "1.05"}, max_error} -> optimize's JSON
 compare   {before, after}                                                            -> compare's JSON
 export    {experiment}                                                               -> {artifact}
+export    {experiment, region: a kernel's name}                                      -> {reproducer}
 """
 
 from __future__ import annotations
@@ -70,9 +71,11 @@ def compare(store: Store, arguments: Mapping[str, Any], progress: Progress, echo
 
 
 def export(store: Store, arguments: Mapping[str, Any], progress: Progress, echo: Echo) -> dict[str, Any]:
-    """Write an experiment's artifact into the store."""
-    from app import workbench
+    """Write an experiment's artifact, or one of its generated kernels, into the store."""
+    from app import reproducers, workbench
 
+    if region := arguments.get("region"):
+        return {"reproducer": reproducers.export_region_to_store(store, arguments["experiment"], region, progress).id}
     return {"artifact": workbench.export_to_store(store, arguments["experiment"], progress).id}
 
 

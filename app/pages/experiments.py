@@ -12,7 +12,7 @@ from dash import Dash, html
 from analyzer.experiment import Experiment, load_experiment
 from analyzer.measurement import Measurement
 from app import workbench
-from app.components import experiment_callbacks
+from app.components import experiment_callbacks, region_callbacks, swap_callbacks
 from app.components.ago import ago
 from app.components.badge import badge, verdict_badge
 from app.components.card import page_heading, section
@@ -20,10 +20,13 @@ from app.components.document import document
 from app.components.empty import empty
 from app.components.experiment_acts import experiment_acts
 from app.components.links import link, link_button
+from app.components.regions import regions_section
+from app.components.swap import swap_section
 from app.components.table import table
 from app.components.verdict import verdict_panel
 from app.reports.document import Section
 from app.reports.experiment_document import experiment_document
+from app.reports.regions import CAPTION, ERRORS
 from app.store import Entry, Store
 from app.store.keeps import all_kept
 from app.units import ratio
@@ -115,24 +118,42 @@ def _detail(text: str) -> Any:
             page_heading(report.title, about, back),
             section("What was found", verdict_panel(view)),
             section("What to do with it", experiment_acts(state, "experiments")),
+            *_swap(entry.id),
+            *_regions(entry.id, proof.run.id),
             *document(dataclasses.replace(report, sections=_below_verdict(report.sections)), {}),
         ],
         gap="md",
     )
 
 
+def _regions(experiment: str, run: str) -> list[Any]:
+    """Return the card of regions, for a candidate whose optimizer proves them one by one."""
+    view = region_callbacks.view_of(experiment)
+    return [] if view is None or not (view.regions or view.problem) else [regions_section(view, run)]
+
+
+def _swap(experiment: str) -> list[Any]:
+    """Return the card of the step's memory, for a candidate that keeps a budget."""
+    found = swap_callbacks.proof_of(experiment)
+    return [] if found is None else [swap_section(found)]
+
+
 def _below_verdict(sections: Sequence[Section]) -> tuple[Section, ...]:
-    """Return a report's sections without what stands beside the verdict already: of the times all but the table."""
-    return tuple(
-        dataclasses.replace(
-            item, figures=(), notes=(), facts=tuple(fact for fact in item.facts if fact.label not in _BESIDE_VERDICT)
-        )
-        if item.id == "time"
-        else item
-        for item in sections
+    """Return a report's sections without what the page shows above them: the verdict's figures, and the regions."""
+    return tuple(_shortened(item) for item in sections)
+
+
+def _shortened(item: Section) -> Section:
+    if item.id == "time":
+        facts = tuple(fact for fact in item.facts if fact.label not in _BESIDE_VERDICT)
+        return dataclasses.replace(item, figures=(), notes=(), facts=facts)
+    # The card of regions has them, with more.
+    return dataclasses.replace(
+        item, tables=tuple(table for table in item.tables if not table.caption.startswith((CAPTION, ERRORS)))
     )
 
 
 def register(app: Dash) -> None:
     """Declare the acts of experiments, wherever they are shown."""
     experiment_callbacks.register(app)
+    region_callbacks.register(app)

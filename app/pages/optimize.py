@@ -10,6 +10,7 @@ from dash import ALL, MATCH, Dash, Input, Output, State, ctx, dcc, no_update
 from dash.exceptions import PreventUpdate
 
 from analyzer.errors import HotbenchError
+from app.components import swap_callbacks
 from app.components.card import page_heading
 from app.components.empty import empty, note, problem
 from app.components.links import link, link_button
@@ -21,16 +22,18 @@ from app.components.optimizer_card import (
     part_id,
     plan_command,
     plan_panel,
-    targets_panel,
     together_card,
 )
 from app.components.options_form import PART, SWITCH, form_errors
 from app.components.role import allowed
+from app.components.swap import what_if_room
+from app.components.targets import targets_panel
 from app.views.loaded import loaded_diagnosis, run_entry
 from app.views.optimize import (
     option_fields,
     signature,
 )
+from app.views.swap import NAME
 from app.web.context import context
 
 # The optimizers with their compiler are imported where they are used: the server starts without torch.
@@ -60,7 +63,8 @@ def layout(query: Mapping[str, str]) -> Any:
         marked = wanted is not None and wanted.optimizer == optimizer.name
         fields = option_fields(optimizer.options)
         made = latest_panel(own), result(own), signature(own)
-        cards.append(optimizer_card(optimizer.name, about, fields, *made, marked))
+        tried = [what_if_room()] if optimizer.name == NAME else []
+        cards.append(optimizer_card(optimizer.name, about, fields, *made, marked, tried))
     if len(OPTIMIZERS) > 1:
         own = of_card(everything, TOGETHER)
         names = [optimizer.name for optimizer in OPTIMIZERS]
@@ -86,6 +90,7 @@ def _from_finding(title: str, optimizer: str) -> Any:
 
 def register(app: Dash) -> None:
     """Declare the plan, the button and the refresh."""
+    swap_callbacks.register(app)
     values = {"part": PART, "optimizer": MATCH, "option": ALL}
     switches = {"part": SWITCH, "optimizer": MATCH, "option": ALL}
 

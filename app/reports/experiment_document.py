@@ -12,6 +12,7 @@ from analyzer.closeness import GIVEN
 from analyzer.measurement import Estimate, measure_quartiles
 from app.reports.decisions import decision_tables, decision_text
 from app.reports.document import MEASURED, PREDICTED, Document, Fact, Section, Table
+from app.reports.regions import ROOFLINE, region_tables
 from app.reports.run_document import environment_section
 from app.reports.terms import choose_terms
 from app.units import (
@@ -25,6 +26,7 @@ from app.units import (
     ratio,
     verdict_reason,
 )
+from app.views.regions import RegionsView, regions_view
 
 if TYPE_CHECKING:
     from analyzer.experiment import Accuracy, Experiment
@@ -37,6 +39,8 @@ TONES = {"faster": "good", "smaller": "good", "slower": "bad", "refused": "bad",
 def experiment_document(experiment: Experiment, candidate: Candidate | None, run: Run) -> Document:
     """Return the report of `experiment`; without a candidate it compares two runs."""
     applied = candidate.applied if candidate is not None else ()
+    view = regions_view(experiment.id, candidate, run) if candidate is not None else None
+    regions = {view.optimizer: view} if view is not None and view.regions else {}
     change = ", ".join(item.plan.optimizer for item in applied)
     title = f"{run.name} + {change}" if applied else f"{run.name} against {_other_name(experiment)}"
     kind = "Training" if run.training else "Inference"
@@ -44,7 +48,7 @@ def experiment_document(experiment: Experiment, candidate: Candidate | None, run
         _times(experiment, applied),
         _accuracy(experiment.accuracy),
         _footprint(experiment),
-        *(_applied(item) for item in applied),
+        *(_applied(item, regions.get(item.plan.optimizer)) for item in applied),
         environment_section(experiment.environment, _where(experiment, run)),
         _reproduce(experiment, applied, run),
     )
@@ -171,7 +175,7 @@ def _footprint(experiment: Experiment) -> Section:
     return Section("footprint", "Memory, size and verdicts", "Peak memory is read in each process.", facts, wide=False)
 
 
-def _applied(item: Applied) -> Section:
+def _applied(item: Applied, regions: RegionsView | None) -> Section:
     plan = item.plan
     estimate = plan.estimate
     spread = f"{quantity(estimate.low, estimate.unit)} to {quantity(estimate.high, estimate.unit)}; {estimate.basis}"
@@ -185,9 +189,16 @@ def _applied(item: Applied) -> Section:
         for target in plan.targets
     )
     tables = [Table("Targets", ("Target", "Ops", "Outcome", "Why not"), targets, ("Ops",))] if targets else []
-    tables += decision_tables(item.decisions)
+    # The regions say all of the choices, and more.
+    tables += region_tables(regions) if regions is not None else []
+    tables += decision_tables({k: v for k, v in item.decisions.items() if k != "choices" or regions is None})
     return Section(
-        f"applied-{plan.optimizer}", f"What {plan.optimizer} changed", plan.summary, facts, tables=tuple(tables)
+        f"applied-{plan.optimizer}",
+        f"What {plan.optimizer} changed",
+        plan.summary,
+        facts,
+        tables=tuple(tables),
+        figures=(ROOFLINE,) if regions is not None else (),
     )
 
 

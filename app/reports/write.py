@@ -15,10 +15,13 @@ from analyzer.diagnosis.finding import Diagnosis
 from analyzer.errors import HotbenchError
 from app.figures import bars, lines
 from app.figures import experiment as experiment_figures
+from app.figures.roofline import points_of, roofline
 from app.reports.document import Document
 from app.reports.experiment_document import experiment_document, predicted_speedup
+from app.reports.regions import ROOFLINE
 from app.reports.render import render_html, render_markdown
 from app.reports.run_document import run_document
+from app.views.regions import regions_view
 
 if TYPE_CHECKING:
     from analyzer.experiment import Experiment
@@ -52,7 +55,7 @@ def write_experiment_report(experiment: Experiment, candidate: Candidate | None,
     """Write the report of an experiment. Raises ReportError."""
     check_target(path)
     document = experiment_document(experiment, candidate, run)
-    _write(path, _render(document, proof_figures(experiment, candidate), path))
+    _write(path, _render(document, proof_figures(experiment, candidate, run), path))
 
 
 def run_figures(run: Run, ops: Sequence[Mapping[str, Any]]) -> dict[str, go.Figure]:
@@ -63,10 +66,25 @@ def run_figures(run: Run, ops: Sequence[Mapping[str, Any]]) -> dict[str, go.Figu
     return figures
 
 
-def proof_figures(experiment: Experiment, candidate: Candidate | None) -> dict[str, go.Figure]:
-    """Return the figures that an experiment's report refers to; none where nothing was measured."""
+def proof_figures(experiment: Experiment, candidate: Candidate | None, run: Run | None = None) -> dict[str, go.Figure]:
+    """Return the figures that an experiment's report refers to; none where nothing was measured.
+
+    run: what the candidate was made of, for the roofline of its regions.
+    """
     if not experiment.before_seconds:
         return {}
+    return {**_compared(experiment, candidate), **_rooflines(experiment, candidate, run)}
+
+
+def _rooflines(experiment: Experiment, candidate: Candidate | None, run: Run | None) -> dict[str, go.Figure]:
+    view = regions_view(experiment.id, candidate, run) if candidate is not None and run is not None else None
+    points = points_of(view) if view is not None else []
+    if view is None or not points:
+        return {}
+    return {ROOFLINE: roofline(points, view.flops_per_second, view.bytes_per_second)}
+
+
+def _compared(experiment: Experiment, candidate: Candidate | None) -> dict[str, go.Figure]:
     predicted = predicted_speedup(candidate.applied) if candidate is not None else None
     return {
         "speedup": experiment_figures.speedup(

@@ -10,7 +10,7 @@ from typing import Any
 class Entry:
     """One row of the store.
 
-    kind:    "run", "candidate", "experiment" or "artifact": also the kind in the folder's manifest.
+    kind:    "run", "candidate", "experiment", "artifact" or "reproducer": also the kind in the folder's manifest.
     parent:  id of the entry that it was made from; None at the start of a chain.
     created: UTC, ISO 8601.
     digest:  SHA-256 of the folder's manifest, and so of every file in it.

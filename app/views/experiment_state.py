@@ -44,7 +44,9 @@ def experiment_state(store: Store, jobs: Jobs, experiment: str) -> ExperimentSta
     run = parent.parent if parent is not None and is_candidate else None
     marks = [mark for mark in history(store, run) if mark.experiment == entry.id] if run else []
     newest = marks[0] if marks else None
-    exports = [job for job in jobs.list(about=entry.id, limit=20) if job.kind == "export"]
+    exports = [
+        job for job in jobs.list(about=entry.id, limit=100) if job.kind == "export" and not job.arguments.get("region")
+    ]
     return ExperimentState(
         experiment=entry.id,
         verdict=verdict_of(store, entry),

@@ -75,6 +75,8 @@ def result_link(job: Job) -> ResultLink | None:
     result, arguments = job.result, job.arguments
     if job.kind == "profile":
         return ResultLink("Open the run", _address("/", run=result.get("run")))
+    if job.kind == "export" and result.get("reproducer"):
+        return ResultLink("Open the experiment", _address("/experiments", experiment=arguments.get("experiment")))
     if job.kind == "export":
         return ResultLink("Open the artifact", _address("/artifacts", artifact=result.get("artifact")))
     if result.get("experiment"):
@@ -101,7 +103,9 @@ def command_of(job: Job) -> str:
     if job.kind == "compare":
         return _command("compare", _quote(given.get("before")), _quote(given.get("after")))
     if job.kind == "export":
-        return _command("export", _quote(given.get("experiment")), "-o artifact")
+        region = given.get("region")
+        where = [f"--region {_quote(region)}", f"-o {_quote(region)}"] if region else ["-o artifact"]
+        return _command("export", _quote(given.get("experiment")), *where)
     return ""
 
 

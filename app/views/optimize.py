@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,10 +15,14 @@ from analyzer.errors import HotbenchError
 from analyzer.measurement import Estimate
 from app.jobs.job import Job
 from app.store.entry import Entry
+from app.units import printable
 
 if TYPE_CHECKING:
     from analyzer.diagnosis.finding import Diagnosis
-    from optimizers.plan import Options, Plan, Refusal
+    from analyzer.run import Run
+    from optimizers.plan import Options, Plan, Refusal, Target
+
+_MOST_MODULES = 3
 
 FieldKind = Literal["switch", "choice", "number", "whole number", "text"]
 
@@ -37,13 +42,15 @@ class OptionField:
 
 @dataclass(frozen=True, slots=True)
 class TargetView:
-    """One thing that a plan takes or leaves alone."""
+    """One thing that a plan takes or leaves alone. modules: where in the model its ops are, the most frequent first."""
 
     title: str
     ops: int
     first_op: int | None
     estimate: Estimate | None
     refusal: str
+    modules: tuple[str, ...] = ()
+    compile_seconds: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class PlanView:
     refusal: str
     taken: tuple[TargetView, ...]
     left: tuple[TargetView, ...]
+    compile_seconds: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,21 +164,39 @@ def command(run: str, names: Sequence[str], settings: Mapping[str, str], max_err
     return text + (f" --max-error {max_error!r}" if max_error is not None else "")
 
 
-def plan_view(answer: Plan | Refusal) -> PlanView:
-    """Return what a plan or a refusal shows; targets that save most first, as the plan has them."""
+def plan_view(answer: Plan | Refusal, run: Run | None = None) -> PlanView:
+    """Return what a plan or a refusal shows; targets that save most first, as the plan has them.
+
+    run: whose ops the targets number, for the modules that they are in.
+    """
     from optimizers.plan import Refusal
 
     if isinstance(answer, Refusal):
         return PlanView(answer.optimizer, "", None, answer.reason, (), ())
     targets = [
         TargetView(
-            target.title, len(target.ops), min(target.ops, default=None), target.estimate, target.refusal
+            target.title,
+            len(target.ops),
+            min(target.ops, default=None),
+            target.estimate,
+            target.refusal,
+            _modules(target, run),
+            target.compile_seconds,
         )
         for target in answer.targets
     ]  # fmt: skip
     taken = tuple(target for target in targets if not target.refusal)
     left = tuple(target for target in targets if target.refusal)
-    return PlanView(answer.optimizer, answer.summary, answer.estimate, "", taken, left)
+    return PlanView(answer.optimizer, answer.summary, answer.estimate, "", taken, left, answer.compile_seconds)
+
+
+def _modules(target: Target, run: Run | None) -> tuple[str, ...]:
+    if run is None:
+        return ()
+    ops = run.graph.ops
+    counts = Counter(ops[k].scope for k in target.ops if 0 <= k < len(ops) and ops[k].scope)
+    shown = tuple(printable(name) for name, _ in counts.most_common(_MOST_MODULES))
+    return (*shown, f"and {len(counts) - _MOST_MODULES} more") if len(counts) > _MOST_MODULES else shown
 
 
 def answered(diagnosis: Diagnosis, optimizer: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ Fetch = Callable[[str, Path], None]
 RESULT = "result.json"
 """What app.worker.task writes beside the values."""
 ERROR = "error: "
-ORDER = ("run", "candidate", "experiment", "artifact")
+ORDER = ("run", "candidate", "experiment", "artifact", "reproducer")
 _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "profile": (),
     "optimize": ("run",),
@@ -81,6 +81,7 @@ class Duty:
             "optimizers": list(given.get("optimizers") or ()),
             "settings": dict(given.get("settings") or {}),
             "max_error": given.get("max_error"),
+            "region": given.get("region"),
         }
         file = self.folder / "request.json"
         file.write_text(json.dumps(request), encoding="utf-8")

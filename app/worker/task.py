@@ -57,7 +57,7 @@ def compare(request: Request, output: Path) -> dict[str, Any]:
 
 
 def export(request: Request, output: Path) -> dict[str, Any]:
-    """Write the artifact of a proven candidate into `output`, loaded and checked in a fresh process."""
+    """Write the artifact of a proven candidate, or one of its kernels, into `output`; an artifact is loaded anew."""
     from analyzer.experiment import load_experiment
     from optimizers.artifact import export_artifact
     from optimizers.candidate import load_candidate
@@ -65,6 +65,13 @@ def export(request: Request, output: Path) -> dict[str, Any]:
     candidate = load_candidate(Path(request["inputs"]["candidate"]))
     reference = replace(candidate.reference, path=_file(request["workloads"]["candidate"]))
     experiment = load_experiment(Path(request["inputs"]["experiment"]))
+    if region := request.get("region"):
+        from optimizers.reproducer import export_reproducer
+
+        print_json("build the model again and take the kernel's memory from a run of it", 0.1)
+        threads = experiment.baseline.threads
+        made = export_reproducer(replace(candidate, reference=reference), region, output / "reproducer", threads)
+        return {**to_plain(made), "region": made.kernel}
     print_json("write the artifact and load it in a fresh process", 0.1)
     artifact = export_artifact(replace(candidate, reference=reference), experiment, output / "artifact")
     return {**to_plain(artifact), "artifact": artifact.artifact}

@@ -38,6 +38,7 @@ PARTS: tuple[Part, ...] = (
     Part("pointwise", "bandwidth of pointwise kernels", "benchmarks.gpu.pointwise:tasks", 50, timed=True),
     Part("row-reduction", "layernorm and softmax", "benchmarks.gpu.row_reduction:tasks", 50, timed=True),
     Part("recurrent", "recurrent layers of 100 steps", "benchmarks.gpu.recurrent:tasks", 35, timed=True),
+    Part("fusion", "whole models fused", "benchmarks.gpu.fusion:tasks", 90, timed=True),
     Part("quantized-gemv", "quantized matrix times vector", "benchmarks.gpu.quantized_gemv:tasks", 35, timed=True),
     Part("movers", "gather, scatter and pack", "benchmarks.gpu.movers:tasks", 35, timed=True),
     Part("launch", "cost of a launch", "benchmarks.gpu.launch:tasks", 20, timed=True),

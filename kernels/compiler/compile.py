@@ -14,6 +14,7 @@ from typing import Any
 from kernels.compiler import openmp
 from kernels.compiler.cache import default_folder, discard, entry_key, is_whole, new_folder, publish
 from kernels.compiler.ir import Region
+from kernels.compiler.loading import loading_alone
 from kernels.compiler.print_numba import print_kernel
 from kernels.compiler.verify import verify
 
@@ -89,7 +90,8 @@ def build_cached(text: str, entry: Path, file_name: str) -> ModuleType:
 def load_cached(path: Path) -> ModuleType | None:
     """Return the module of a cached entry; None if it cannot be loaded after all (another process replaced it)."""
     try:
-        return import_file(path)
+        with loading_alone():
+            return import_file(path)
     except (OSError, EOFError, ImportError, SyntaxError):
         return None
 

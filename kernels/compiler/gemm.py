@@ -16,11 +16,14 @@ class Term:
     """A [rows, depth] @ B [depth, groups, columns], one term of a sum of products; strides are in elements.
 
     a: strides (row, k).  b: strides (k, group, column), or None for B in panels as gemm_pack.pack lays them.
+    first, groups: the groups of the product that the term adds to, `groups` of them from `first` on; None: all.
     """
 
     depth: int
     a: tuple[int, int]
     b: tuple[int, int, int] | None
+    first: int = 0
+    groups: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Product:
     """C [rows, groups, columns], the sum of one or more terms.
 
     The groups of one column are computed together, so that an epilogue has them at hand: the four gates of an LSTM
-    of 128 units are 4 groups of 128 columns. A plain product has one group.
+    of 128 units are 4 groups of 128 columns. A plain product has one group. Terms that add to other groups are products
+    of their own, side by side: two terms add to the same groups or to none in common, and every group has a term.
     """
 
     rows: int
@@ -41,11 +45,24 @@ class Product:
             raise IrError(f"{self} has an empty result or no term; drop the product or give each extent 1 or more")
         if any(term.depth < 0 for term in self.terms):
             raise IrError(f"{self} sums over a negative depth; give 0 or more")
+        spans = {self.span(term) for term in self.terms}
+        covered = sorted(group for first, count in spans for group in range(first, first + count))
+        if covered != list(range(self.groups)):
+            raise IrError(f"{self} has terms for the groups {covered}; give each group terms of one and the same span")
+
+    def span(self, term: Term) -> tuple[int, int]:
+        """Return the first group that a term adds to, and how many it adds to."""
+        return term.first, self.groups if term.groups is None else term.groups
+
+    @property
+    def widest(self) -> int:
+        """Return the most groups that one term adds to: those are in registers together."""
+        return max(self.span(term)[1] for term in self.terms)
 
     @property
     def flops(self) -> int:
         """Return the additions and multiplications."""
-        return 2 * self.rows * self.groups * self.columns * sum(term.depth for term in self.terms)
+        return 2 * self.rows * self.columns * sum(term.depth * self.span(term)[1] for term in self.terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +122,32 @@ def split(extent: int, most: int) -> tuple[tuple[int, int], ...]:
 
 def _cells(product: Product, target: Target) -> tuple[int, int]:
     """Return rows and columns (of each group) of a tile of dot products: a third of the registers holds factors."""
-    rows = min(product.rows, 4, max(1, target.sums // product.groups))
+    rows = min(product.rows, 4, max(1, target.sums // product.widest))
     most = target.sums * 2 // 3
-    across = min(most, max(8, 4 * product.groups)) if rows == 1 else most // rows
-    columns = min(max(1, across // product.groups), product.columns)
+    across = min(most, max(8, 4 * product.widest)) if rows == 1 else most // rows
+    columns = min(max(1, across // product.widest), product.columns)
     # a power of 2, so that the sums of a row's vectors are folded together
     return rows, 1 << columns.bit_length() - 1
 
 
 def _tile(product: Product, target: Target, panel: int | None) -> tuple[int, int]:
     """Return rows and columns (of each group) of the tile for which a product takes the fewest cycles."""
-    widest = min(max(1, target.sums // product.groups), -(-product.columns // target.width))
+    widest = min(max(1, target.sums // product.widest), -(-product.columns // target.width))
     if product.rows == 1 and all(term.b is None for term in product.terms):
         # Packed, narrow panels are read as fast as wide ones (in place, a narrow piece of each long row is not). One
         # that fits the first-level cache is still there when it is read next, if panels are taken there and back.
         deepest = max(term.depth for term in product.terms)
-        widest = min(widest, max(2, HALF_OF_FIRST_CACHE // (4 * target.width * product.groups * max(deepest, 1))))
+        widest = min(
+            widest,
+            max(
+                1 if product.widest > 1 else 2,
+                HALF_OF_FIRST_CACHE // (4 * target.width * product.widest * max(deepest, 1)),
+            ),
+        )
     wanted = range(1, widest + 1) if panel is None else [panel // target.width]
     found = []
     for vectors in wanted:
-        most = max(1, target.sums // (vectors * product.groups))
+        most = max(1, target.sums // (vectors * product.widest))
         for rows in range(1, min(product.rows, most) + 1):
             found.append((_cycles(product, target, rows, vectors), -rows, vectors))
     _, rows, vectors = min(found)
@@ -141,7 +164,7 @@ def _cycles(product: Product, target: Target, rows: int, vectors: int) -> float:
     full, rest = divmod(product.columns, vectors * target.width)
     for count, across in ((full, vectors), (1 if rest else 0, -(-rest // target.width))):
         for tiles, height in split(product.rows, rows):
-            wide = across * product.groups
+            wide = across * product.widest
             load = wide * (2.0 if product.rows == height else 1.5) + height / 2
             total += count * tiles * (max(height * wide, load) + 0.1 * load + 1)
     return total

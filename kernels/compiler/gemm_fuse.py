@@ -18,6 +18,19 @@ from kernels.compiler.source import Source, roots
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A product of one group, and how a region reads it.
+
+    buffer: the region's buffer in which it lies, `row_stride` elements a row; begin: its element at which that begins.
+    """
+
+    product: Product
+    buffer: int
+    row_stride: int
+    begin: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Fused:
     """A product with its columns in groups, the region (simplified), and the group that each load of it reads."""
 
@@ -34,30 +47,52 @@ def fuse(product: Product, region: Region, buffer: int, row_stride: int) -> Fuse
     The caller makes sure that nothing else reads the product, and that no store of the region touches what the product
     reads: tiles are computed after others have been stored.
     """
-    if region.reduced or product.groups != 1:
+    return fuse_reads((Read(product, buffer, row_stride),), region)
+
+
+def fuse_reads(reads: Sequence[Read], region: Region) -> Fused | str:
+    """Return the same for several products that one region reads: side by side, groups after groups."""
+    if region.reduced or any(read.product.groups != 1 for read in reads):
         return "the region reduces, or the product has groups already"
+    rows = reads[0].product.rows
     region = drop_unit_axes(remove_dead_values(remove_repeated_values(region)))
     if len(region.domain) == 1:
-        region = _in_rows(region, product.rows)
-    if len(region.domain) != 2 or region.domain[0] != product.rows or product.columns % region.domain[1]:
+        region = _in_rows(region, rows)
+    terms: list[Term] = []
+    groups: dict[int, int] = {}
+    first = 0
+    for read in reads:
+        found = _groups(read, region, rows)
+        if isinstance(found, str):
+            return found
+        count = read.product.columns // region.domain[1]
+        groups |= {position: first + group for position, group in found.items()}
+        span = (0, None) if len(reads) == 1 else (first, count)
+        terms += (replace(grouped(t, region.domain[1]), first=span[0], groups=span[1]) for t in read.product.terms)
+        first += count
+    return Fused(Product(rows, region.domain[1], tuple(terms), first), region, groups)
+
+
+def _groups(read: Read, region: Region, rows: int) -> dict[int, int] | str:
+    """Return the group of the product that each load of it reads, or why they are not in its order."""
+    product, same = read.product, roots(region)
+    shape = region.domain if len(region.domain) == 2 else (0, 1)
+    if not shape[0] == product.rows == rows or product.columns % shape[1]:
         return f"the region's domain {region.domain} is not the product's {product.rows} rows and a part of its columns"
-    same = roots(region)
-    if any(same[store.access.buffer] == buffer for store in region.stores):
+    if any(same[store.access.buffer] == read.buffer for store in region.stores):
         return "the region stores where the product lies"
     columns, groups = region.domain[1], {}
     for position, value in enumerate(region.values):
-        if value.access is not None and same[value.access.buffer] == buffer:
-            group, rest = divmod(value.access.offset, columns)
+        if value.access is not None and same[value.access.buffer] == read.buffer:
+            group, rest = divmod(read.begin + value.access.offset, columns)
             along_rows, along_columns = value.access.strides
-            ordered = (product.rows == 1 or along_rows == row_stride) and (columns == 1 or along_columns == 1)
+            ordered = (rows == 1 or along_rows == read.row_stride) and (columns == 1 or along_columns == 1)
             if rest or not ordered or value.dtype != "float32":
                 return f"value {position} of the region reads the product in another order than rows and columns"
             groups[position] = group
     if not groups or max(groups.values()) * columns >= product.columns:
         return "the region does not read the product, or reads behind it"
-    count = product.columns // columns
-    terms = tuple(grouped(term, columns) for term in product.terms)
-    return Fused(Product(product.rows, columns, terms, count), region, groups)
+    return groups
 
 
 def grouped(term: Term, columns: int) -> Term:
@@ -73,6 +108,7 @@ def print_fused(
     operands: Sequence[tuple[Place, Place]],
     scope: int,
     reverse: str = "",
+    share: tuple[str, str] | None = None,
 ) -> tuple[str, ...]:
     """Print a fused product; return the definitions for the module's top. `chosen` is the plan of fused.product.
 
@@ -89,7 +125,7 @@ def print_fused(
         for position in range(len(region.stores)):
             inner.line(store_line(region, position, indices))
 
-    return print_product(source, name, fused.product, chosen, operands, Epilogue(body, scope), reverse=reverse)
+    return print_product(source, name, fused.product, chosen, operands, Epilogue(body, scope), share, reverse)
 
 
 def _in_rows(region: Region, rows: int) -> Region:

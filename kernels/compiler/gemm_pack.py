@@ -57,7 +57,8 @@ def rounded(columns: int, width: int) -> int:
 
 def panels(product: Product, chosen: Plan, term: int = 0) -> Panels:
     """Return the layout of a term's B under a plan of tiles."""
-    return Panels(product.terms[term].depth, product.groups, product.columns, chosen.panel, chosen.target.width)
+    own = product.terms[term]
+    return Panels(own.depth, product.span(own)[1], product.columns, chosen.panel, chosen.target.width)
 
 
 def pack(b: npt.NDArray[Any], layout: Panels, out: npt.NDArray[np.float32]) -> None:

@@ -153,36 +153,39 @@ class _Printer:
             base += count * size
 
     def _tile(self, rows: _Part, columns: _Part, panel: tuple[tuple[int, str], ...]) -> None:
-        accumulate = self.direct is not None and self.direct.accumulate
+        begun = {term.first for term in self.product.terms if self.direct is not None and self.direct.accumulate}
         for number, (term, (a, b)) in enumerate(zip(self.product.terms, self.operands, strict=True)):
-            function = self._function(number, rows.size, columns.size, accumulate or number > 0)
+            function = self._function(number, rows.size, columns.size, term.first in begun)
+            begun.add(term.first)
             left = _address(a, _scaled(rows.first, term.a[0]))
             if term.b is None:
                 right = _address(b, _scaled(panel, self._layout(number).stride))
             else:
                 right = _address(b, _scaled(columns.first, term.b[2]))
-            self.source.line(f"{function}({left}, {right}, {self._target(rows, columns)})")
+            self.source.line(f"{function}({left}, {right}, {self._target(term.first, rows, columns)})")
         if self.direct is None:
             self._epilogue(rows, columns)
 
     def _layout(self, number: int) -> Panels:
         return panels(self.product, self.chosen, number)
 
-    def _target(self, rows: _Part, columns: _Part) -> str:
+    def _target(self, group: int, rows: _Part, columns: _Part) -> str:
         if self.direct is None:
-            return f"{self.name}_sums"
+            return _address(Place(f"{self.name}_sums", 0), ((group * self.room, ""),))
         strides = self.direct.strides
-        return _address(self.direct.place, (*_scaled(rows.first, strides[0]), *_scaled(columns.first, strides[2])))
+        begin = (*_scaled(rows.first, strides[0]), (group * strides[1], ""), *_scaled(columns.first, strides[2]))
+        return _address(self.direct.place, begin)
 
     def _function(self, number: int, rows: int, columns: int, accumulate: bool) -> str:
         """Return the name of the tile's function, defined when it is first used."""
-        term, chosen, groups = self.product.terms[number], self.chosen, self.product.groups
+        term, chosen = self.product.terms[number], self.chosen
+        groups = self.product.span(term)[1]
         kind = "gemm_tile" if chosen.form == "tiles" else "gemm_dots"
         b, whole = term.b, False
         if b is None:
             width = rounded(columns, chosen.target.width)
             b, whole = (groups * width, width, 1), True
-        strides = (groups * self.room, self.room, 1) if self.direct is None else self.direct.strides
+        strides = (self.product.groups * self.room, self.room, 1) if self.direct is None else self.direct.strides
         scope = self._scope() if self.direct is None else self.direct.place.scope
         scopes = (self.operands[number][0].scope, self.operands[number][1].scope, scope)
         name = f"{self.name}_{rows}x{columns}" + (f"_term{number}" if len(self.product.terms) > 1 else "")
@@ -244,7 +247,9 @@ class _Printer:
             for group, total in enumerate(point.sums):
                 self.source.line(f"{total} = float64(0.0)")
                 for term, places in zip(self.product.terms, self.operands, strict=True):
-                    self._loop(point, group, term, places)
+                    begin, count = self.product.span(term)
+                    if begin <= group < begin + count:
+                        self._loop(point, group, term, places)
                 self.source.line(f"{total} = float32({total})")
             self._finish(point)
 
@@ -253,7 +258,7 @@ class _Printer:
             raise IrError(f"{self.name} mixes packed panels with strides that no vector follows; pack every B")
         (a, b), k, total = places, f"{self.name}_k", point.sums[group]
         left = _sum(((term.a[0], point.row), (term.a[1], k)))
-        right = _sum(((term.b[0], k), (group * term.b[1], ""), (term.b[2], point.column)))
+        right = _sum(((term.b[0], k), ((group - term.first) * term.b[1], ""), (term.b[2], point.column)))
         with self.source.block(f"for {k} in range({term.depth}):"):
             factors = f"float64(load_float32({a.address}, {left}, {a.scope}))"
             self.source.line(f"{total} += {factors} * float64(load_float32({b.address}, {right}, {b.scope}))")

@@ -67,7 +67,11 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """out [rows, columns] = the sum of the terms. The columns of `out` are contiguous; out_stride: row to row."""
+    """out [rows, columns] = the sum of the terms. The columns of `out` are contiguous; out_stride: row to row.
+
+    groups: blocks of columns that are computed side by side; panel: columns of each in a full panel where they are
+    given. Only the order of packed factors depends on them.
+    """
 
     dtype: str
     rows: int
@@ -75,6 +79,19 @@ class Product:
     terms: tuple[Term, ...]
     out: Window
     out_stride: int
+    groups: int = 1
+    panel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Products and the pointwise region that alone reads them, applied to each tile while it is hot.
+
+    It computes what its parts compute one after the other, but leaves the memory of the products alone.
+    """
+
+    products: tuple[Product, ...]
+    apply: Apply
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +104,12 @@ class Pack:
     out: Window
 
 
-Statement = Apply | Product | Pack
+Statement = Apply | Product | Fused | Pack
+
+
+def parts(statement: Statement) -> tuple[Apply | Product | Pack, ...]:
+    """Return the statements that one stands for, in order: the products and the region of a fused one."""
+    return (*statement.products, statement.apply) if isinstance(statement, Fused) else (statement,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +119,7 @@ class LoopProgram:
     trips: int
     buffers: tuple[LoopBuffer, ...]
     prologue: tuple[Apply | Pack, ...]
-    body: tuple[Apply | Product, ...]
+    body: tuple[Apply | Product | Fused, ...]
 
     def key(self) -> str:
         """Return a hash of everything that the generated code depends on (names excepted)."""
@@ -110,4 +132,6 @@ class LoopProgram:
 def _statement_key(statement: Statement) -> str:
     if isinstance(statement, Apply):
         return f"{statement.region.key()} {statement.windows!r}"
+    if isinstance(statement, Fused):
+        return f"{statement.products!r} {_statement_key(statement.apply)}"
     return repr(statement)

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kernels.compiler import gemm
+from kernels.compiler.gemm_fuse import grouped
 from kernels.compiler.gemm_pack import Panels, panels
 from kernels.compiler.gemm_print import Into, Place
 from kernels.compiler.gemm_print import print_product as print_tiles
+from kernels.compiler.gemm_print_pack import print_pack as print_panels
 from kernels.compiler.loop_ir import Pack, Product
 from kernels.compiler.source import Source
 
 INLINE = '@numba.njit(forceinline=True, error_model="numpy", boundscheck=False)'
 
 _FEWEST_ROWS = 16
+_SMALL_BYTES, _LARGE_BYTES = 96 << 10, 1 << 17
 
 
 def packable(product: Product) -> bool:
@@ -31,65 +34,66 @@ def worth_packing(product: Product, trips: int) -> bool:
     return packable(product) and trips * product.rows >= _FEWEST_ROWS and (product.rows > 1 or not readable)
 
 
+def worth_fusing(product: Product, trips: int) -> bool:
+    """Return whether a product should be computed with the region that reads it, its right factors in panels.
+
+    One row waits for the cache, and the region is computed meanwhile: where the factors are small enough for the
+    nearest one to matter, in panels. Many rows wait for arithmetic: there only a product that would have to come back
+    from the second-level cache is worth it.
+    """
+    if not packable(product) or trips * product.rows < _FEWEST_ROWS:
+        return False
+    if product.rows == 1:
+        return 4 * product.columns * sum(term.depth for term in product.terms) <= _SMALL_BYTES
+    return 4 * product.rows * product.columns >= _LARGE_BYTES
+
+
 def packed_bytes(product: Product, term: int) -> int:
     """Return the bytes that the packed right factor of a term takes."""
     return 4 * packed_layout(product, term).elements
 
 
-def print_product(source: Source, name: str, product: Product, scopes: Sequence[int]) -> None:
+def print_product(
+    source: Source, name: str, product: Product, scopes: Sequence[int], share: tuple[str, str] | None = None
+) -> None:
     """Print `name(left0, right0, ..., out, trip)`, which computes the product from the addresses of its operands.
 
-    scopes: the alias scope of each.
+    scopes: the alias scope of each. share: two more parameters, the first and the end of the panels that it computes
+    (of float64: of the rows).
     """
     inner = Source()
     definitions: tuple[str, ...] = ()
     if product.dtype == "float32":
-        shape = _shape(product)
+        shape = plain_shape(product)
         places = [
             (Place(f"left{k}", scopes[2 * k]), Place(f"right{k}", scopes[2 * k + 1])) for k in range(len(product.terms))
         ]
         to = Into(Place("out", scopes[-1]), (product.out_stride, 0, 1))
         # There and back on alternate trips: the end of the weights is still in the nearest cache when the next begins.
-        definitions = print_tiles(inner, f"{name}_g", shape, gemm.plan(shape), places, to, reverse="trip & 1")
+        chosen = gemm.plan(shape, panel=product.panel)
+        definitions = print_tiles(inner, f"{name}_g", shape, chosen, places, to, share, "trip & 1")
     else:
-        _loops(inner, product, scopes)
+        _loops(inner, product, scopes, share)
     for line in definitions:
         source.line(line.rstrip("\n"))
     source.line(INLINE)
     parameters = [f"{side}{k}" for k in range(len(product.terms)) for side in ("left", "right")]
-    with source.block(f"def {name}({', '.join(parameters)}, out, trip):"):
+    with source.block(f"def {name}({', '.join([*parameters, 'out', 'trip', *(share or ())])}):"):
         for line in inner.lines:
             source.line(line)
 
 
 def print_pack(source: Source, name: str, pack: Pack, scopes: Sequence[int]) -> None:
     """Print `name(right, out)`, which copies the right factor of a term into panels."""
-    layout = packed_layout(pack.product, pack.term)
+    layout, term = packed_layout(pack.product, pack.term), pack.product.terms[pack.term]
+    strides = (term.right_strides[0], layout.columns * term.right_strides[1], term.right_strides[1])
     source.line(INLINE)
     with source.block(f"def {name}(right, out):"):
-        if layout.full:
-            with source.block(f"for p in range({layout.full}):"):
-                _panel(source, pack, "p", (layout.panel, layout.panel), scopes)
-        if layout.last:
-            wanted = layout.columns - layout.full * layout.panel
-            _panel(source, pack, str(layout.full), (wanted, layout.last), scopes)
+        print_panels(source, "pack", layout, strides, Place("right", scopes[0]), Place("out", scopes[1]))
 
 
-def _panel(source: Source, pack: Pack, number: str, columns: tuple[int, int], scopes: Sequence[int]) -> None:
-    """Print the copy of one panel, of `columns` that there are and that are stored."""
-    layout, term = packed_layout(pack.product, pack.term), pack.product.terms[pack.term]
-    step = term.right_strides
-    with source.block(f"for k in range({term.depth}):"):
-        target = f"{number} * {layout.stride} + {columns[1]} * k + n"
-        with source.block(f"for n in range({columns[0]}):"):
-            place = f"{step[0]} * k + {step[1]} * ({number} * {layout.panel} + n)"
-            source.line(f"store_float32(out, {target}, load_float32(right, {place}, {scopes[0]}), {scopes[1]})")
-        if columns[1] > columns[0]:
-            with source.block(f"for n in range({columns[0]}, {columns[1]}):"):
-                source.line(f"store_float32(out, {target}, float32(0.0), {scopes[1]})")
-
-
-def _shape(product: Product) -> gemm.Product:
+def plain_shape(product: Product) -> gemm.Product:
+    """Return a product as its tiles see it, with all columns in one group."""
     terms = []
     for term in product.terms:
         right = (term.right_strides[0], 0, term.right_strides[1])
@@ -99,14 +103,18 @@ def _shape(product: Product) -> gemm.Product:
 
 def packed_layout(product: Product, term: int) -> Panels:
     """Return the panels of a term's right factor: those that all terms have when all are packed."""
-    shape = _shape(replace(product, terms=tuple(replace(each, packed=True) for each in product.terms)))
-    return panels(shape, gemm.plan(shape), term)
+    shape = plain_shape(replace(product, terms=tuple(replace(each, packed=True) for each in product.terms)))
+    columns = product.columns // product.groups
+    terms = tuple(grouped(each, columns) for each in shape.terms)
+    shape = replace(shape, columns=columns, groups=product.groups, terms=terms)
+    return panels(shape, gemm.plan(shape, panel=product.panel), term)
 
 
-def _loops(source: Source, product: Product, scopes: Sequence[int]) -> None:
+def _loops(source: Source, product: Product, scopes: Sequence[int], share: tuple[str, str] | None) -> None:
     """Row after row of the right factors, scaled and added to the result: for dtypes that have no tiles."""
     t, out = product.dtype, scopes[-1]
-    with source.block(f"for m in range({product.rows}):"):
+    first, end = share or ("0", str(product.rows))
+    with source.block(f"for m in range({first}, {end}):"):
         place = f"{product.out_stride} * m + n"
         with source.block(f"for n in range({product.columns}):"):
             source.line(f"store_{t}(out, {place}, {t}(0.0), {out})")

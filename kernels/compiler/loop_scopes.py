@@ -5,7 +5,7 @@ All statements become one function, in which LLVM takes the scopes at their word
 
 from __future__ import annotations
 
-from kernels.compiler.loop_ir import LoopProgram
+from kernels.compiler.loop_ir import Fused, LoopProgram
 from kernels.compiler.loop_verify import operands
 
 READ_ONLY = 0
@@ -13,10 +13,16 @@ READ_ONLY = 0
 
 
 def alias_scopes(program: LoopProgram) -> tuple[tuple[int, ...], ...]:
-    """Return the scope of each operand of each statement, prologue first."""
+    """Return the scope of each operand of each statement, prologue first; of a fused one that of its tile as well."""
     spans = _spans(program)
     merged = _merged(sorted({span for row in spans for span in row if span is not None}))
-    return tuple(tuple(READ_ONLY if span is None else _scope(merged, span) for span in row) for row in spans)
+    rows = [[READ_ONLY if span is None else _scope(merged, span) for span in row] for row in spans]
+    tile = READ_ONLY + 1 + len(merged)
+    for row, statement in zip(rows, (*program.prologue, *program.body), strict=True):
+        if isinstance(statement, Fused):
+            row.append(tile)
+            tile += 1
+    return tuple(tuple(row) for row in rows)
 
 
 Span = tuple[int, int, int]

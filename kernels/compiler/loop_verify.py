@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kernels.compiler.ir import FLOATING, ITEM_BYTES, IrError
-from kernels.compiler.loop_ir import Apply, LoopProgram, Pack, Product, Statement, Term, Window
+from kernels.compiler.loop_fuse import buffer_of, in_tiles
+from kernels.compiler.loop_ir import Apply, Fused, LoopProgram, Pack, Product, Statement, Term, Window, parts
 from kernels.compiler.loop_product import packable, packed_bytes
 from kernels.compiler.verify import verify
 
@@ -29,17 +30,31 @@ def verify_loop(program: LoopProgram) -> None:
     _require(program.trips >= 1, f"the loop makes {program.trips} trips; it needs at least 1")
     _require(bool(program.body), "the loop has no statement")
     for position, statement in enumerate((*program.prologue, *program.body)):
-        _check_statement(program, f"statement {position}", statement)
+        for part in parts(statement):
+            _check_statement(program, f"statement {position}", part)
+        if isinstance(statement, Fused):
+            _check_fused(program, f"statement {position}", statement)
     contents: dict[int, _Contents] = {k: _Contents() for k in range(len(program.buffers))}
     for trip in range(-1, program.trips):
         for position, statement in enumerate(program.prologue if trip < 0 else program.body):
             name = f"statement {position + (0 if trip < 0 else len(program.prologue))} in trip {trip}"
             _check_ranges(program, name, statement, trip)
-            _run(contents, name, statement, trip)
+            for part in parts(statement):
+                _check_ranges(program, name, part, trip)
+                _run(contents, name, part, trip)
 
 
 def operands(statement: Statement) -> Iterator[Operand]:
-    """Yield what a statement touches, in order: a region's buffers; left and right of a product's terms, then out."""
+    """Yield what a statement touches, in order: a region's buffers; left and right of a product's terms, then out.
+
+    A fused one touches all factors, then the region's buffers but for those of its products.
+    """
+    if isinstance(statement, Fused):
+        for product in statement.products:
+            yield from (operand for operand in operands(product) if not operand.written)
+        own = {buffer_of(statement, product) for product in statement.products}
+        yield from (operand for k, operand in enumerate(operands(statement.apply)) if k not in own)
+        return
     if isinstance(statement, Apply):
         for buffer, window in zip(statement.region.buffers, statement.windows, strict=True):
             yield Operand(window, buffer.elements * ITEM_BYTES[buffer.dtype], buffer.written)
@@ -68,7 +83,7 @@ def _require(condition: bool, message: str) -> None:
         raise IrError(message)
 
 
-def _check_statement(program: LoopProgram, name: str, statement: Statement) -> None:
+def _check_statement(program: LoopProgram, name: str, statement: Apply | Product | Pack) -> None:
     if isinstance(statement, Apply):
         verify(statement.region)
         count = len(statement.region.buffers)
@@ -104,6 +119,20 @@ def _check_product(name: str, product: Product) -> None:
         product.rows == 1 or product.out_stride >= product.columns,
         f"{name} writes rows of {product.columns} elements {product.out_stride} apart",
     )
+
+
+def _check_fused(program: LoopProgram, name: str, fused: Fused) -> None:
+    _require(bool(fused.products), f"{name} has no product")
+    reason = in_tiles(fused)
+    _require(not isinstance(reason, str), f"{name} cannot be one: {reason}")
+    made = {product.out.value for product in fused.products}
+    _require(len(made) == len(fused.products), f"{name} has two products in one place")
+    for other in (*program.prologue, *program.body):
+        if other is not fused:
+            read = {operand.window.value for part in parts(other) for operand in operands(part)}
+            _require(not made & read, f"{name} has a product that another statement touches; it is never stored")
+    reads = [operand.window.value for operand in operands(fused)]
+    _require(not made & set(reads), f"{name} reads a product of its own as a factor")
 
 
 def _check_ranges(program: LoopProgram, name: str, statement: Statement, trip: int) -> None:

@@ -122,7 +122,7 @@ def _kept(
         sinks += [region.stores[k].value for k in stores.get(number, ())]
         for value in _boundary(region, found, sinks, number):
             size = points * ITEM_BYTES[region.values[value].dtype]
-            dear = _cost(region, found, value) > 3.0
+            dear = _cost(region, found, value, set(kept)) > 3.0
             if value not in kept and dear and size <= SCRATCH_BYTES and total + size <= SCRATCH_TOTAL_BYTES:
                 kept[value] = found[value].ready
                 total += size
@@ -146,11 +146,11 @@ def _boundary(region: Region, found: tuple[Level, ...], sinks: list[int], number
     return boundary
 
 
-def _cost(region: Region, found: tuple[Level, ...], value: int) -> float:
-    """Return about how many operations recomputing the value takes, a load counting one."""
+def _cost(region: Region, found: tuple[Level, ...], value: int, kept: set[int]) -> float:
+    """Return about how many operations recomputing the value takes, a load, or reading a kept value, counting one."""
     cost = 0.0
-    for position in _cone(region, found, [value], set()):
-        op = region.values[position].op
+    for position in _cone(region, found, [value], kept - {value}):
+        op = "load" if position in kept else region.values[position].op
         cost += 8.0 if op in EXPENSIVE else 1.0 if op == "load" else 2.0 if op in ("div", "sqrt", "rsqrt") else 0.5
     return cost
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-_SYMBOLS = ("GOMP_parallel", "omp_get_num_threads", "omp_get_thread_num")
+_SYMBOLS = ("GOMP_parallel", "omp_get_num_threads", "omp_get_thread_num", "sched_yield")
 _MAPS = Path("/proc/self/maps")
 
 
@@ -17,7 +17,8 @@ _MAPS = Path("/proc/self/maps")
 class Pool:
     """An OpenMP library of this process.
 
-    table: the addresses of GOMP_parallel, omp_get_num_threads and omp_get_thread_num, in memory that kernels read.
+    table: the addresses of GOMP_parallel, omp_get_num_threads, omp_get_thread_num and C's sched_yield (which comes
+           with every OpenMP library), in memory that kernels read.
     """
 
     library: str

@@ -42,14 +42,14 @@ _LOG2_E = float32(1.4426950408889634)
 _LN2_HIGH = float32(0.693359375)  # 9 bits: n times it is exact
 _LN2_LOW = float32(-2.12194440e-4)
 _ROUND = float32(12582912.0)  # 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-_Q0, _Q1, _Q2 = float32(0.5), float32(0.1666666567325592), float32(0.041666265577077866)
-_Q3, _Q4, _Q5 = float32(0.008333510719239712), float32(0.0013946866383776069), float32(0.00019788161444012076)
+_Q0, _Q1, _Q2 = float32(0.49999993447580665), float32(0.1666652062868283), float32(0.04166838808353208)
+_Q3, _Q4 = float32(0.008368717244578333), float32(0.001381459773046962)
 _ZERO, _HALF, _ONE, _TWO = float32(0.0), float32(0.5), float32(1.0), float32(2.0)
 
 
 @inline
 def _exp_remainder(r: Any) -> Any:
-    q = ((((_Q5 * r + _Q4) * r + _Q3) * r + _Q2) * r + _Q1) * r + _Q0
+    q = (((_Q4 * r + _Q3) * r + _Q2) * r + _Q1) * r + _Q0
     return q * (r * r) + r
 
 
@@ -71,8 +71,9 @@ _scale = load_exponent if HAS_SCALE else _scale_in_two_steps
 @inline
 def exp_float32(x: Any) -> Any:
     """Return e**x: inf from 88.73 on, denormals down to -103.97, then 0; NaN stays."""
-    x = select(x > float32(89.0), float32(89.0), x)
-    x = select(x < float32(-104.5), float32(-104.5), x)
+    # one comparison for both ends: of the vector units it is the busy ones that compare
+    size = absolute(x)
+    x = copy_sign(select(size > float32(105.0), float32(105.0), size), x)
     shifted = x * _LOG2_E + _ROUND
     n = shifted - _ROUND
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
@@ -100,41 +101,46 @@ def sigmoid_float32(x: Any) -> Any:
     return _ONE / (_ONE + exp_float32(-x))
 
 
+# tanh(x) = x P(x^2) / Q(x^2) up to 9, from where on it rounds to 1: there the quotient grows beyond 1, and is cut off.
+# The coefficients were moved, a few units of their last places, to where the float32 result is nearest.
+
+_T0, _T1, _T2 = float32(0.6761423945426941), float32(0.09047480672597885), float32(0.002363516017794609)
+_T3, _T4 = float32(1.3934683011029847e-05), float32(9.02970320737495e-09)
+_U0, _U1, _U2 = float32(0.6761424541473389), float32(0.3158555030822754), float32(0.01749652437865734)
+_U3, _U4 = float32(0.00022215589706320316), float32(5.258068540570093e-07)
+
+
 @inline
 def tanh_float32(x: Any) -> Any:
-    """Return tanh(x), by e**(-2|x|) - 1."""
-    t = select(absolute(x) > float32(10.0), float32(-20.0), float32(-2.0) * absolute(x))
-    shifted = t * _LOG2_E + _ROUND
-    n = shifted - _ROUND
-    r = (t - n * _LN2_HIGH) - n * _LN2_LOW
-    scale = _power_of_two(subtract_int32(bits_of(shifted), int32(0x4B400000)))
-    u = scale * _exp_remainder(r) + (scale - _ONE)
-    return copy_sign(u / (u + _TWO), x)
+    """Return tanh(x); NaN and -0.0 stay."""
+    size = absolute(x)
+    size = select(size > float32(10.0), float32(10.0), size)
+    z = size * size
+    p = (((_T4 * z + _T3) * z + _T2) * z + _T1) * z + _T0
+    q = (((_U4 * z + _U3) * z + _U2) * z + _U1) * z + _U0
+    # the quotient first: a denormal is then rounded once
+    ratio = size * (p / q)
+    return copy_sign(select(ratio > _ONE, _ONE, ratio), x)
 
 
-# erf(x) = x + x P(x^2) below 1, else 1 - exp(-S(x)).
+# erf(x) = x P(x^2) / Q(x^2) up to 3.92, from where on it rounds to 1, as that of tanh.
 
-_E0, _E1, _E2 = float32(0.12837916612625122), float32(-0.3761262595653534), float32(0.1128358542919159)
-_E3, _E4, _E5 = float32(-0.026853816583752632), float32(0.005188333801925182), float32(-0.0008010242599993944)
-_E6 = float32(7.854010618757457e-05)
-_S0, _S1, _S2 = float32(0.00025643667322583497), float32(1.1274261474609375), float32(0.6375999450683594)
-_S3, _S4, _S5 = float32(0.10356695204973221), float32(-0.02205202914774418), float32(0.0029995490331202745)
-_S6 = float32(-0.00019150502339471132)
+_E0, _E1, _E2 = float32(1.3484020233154297), float32(0.2277587503194809), float32(0.06305893510580063)
+_E3, _E4, _E5 = float32(0.0045082056894898415), float32(0.0003403864975553006), float32(2.444976644255803e-06)
+_F0, _F1, _F2 = float32(1.1949901580810547), float32(0.6001753807067871), float32(0.13644765317440033)
+_F3, _F4, _F5 = float32(0.017904864624142647), float32(0.00139081000816077), float32(4.5466764277080074e-05)
 
 
 @inline
 def erf_float32(x: Any) -> Any:
-    """Return the error function."""
-    z = x * x
-    small = ((((((_E6 * z + _E5) * z + _E4) * z + _E3) * z + _E2) * z + _E1) * z + _E0) * x + x
-    t = select(absolute(x) > float32(4.0), float32(4.0), absolute(x))
-    s = (((((_S6 * t + _S5) * t + _S4) * t + _S3) * t + _S2) * t + _S1) * t + _S0
-    shifted = _ROUND - s * _LOG2_E
-    n = shifted - _ROUND
-    r = (-s - n * _LN2_HIGH) - n * _LN2_LOW
-    scale = _power_of_two(subtract_int32(bits_of(shifted), int32(0x4B400000)))
-    large = copy_sign(_ONE - (scale * _exp_remainder(r) + scale), x)
-    return select(absolute(x) < _ONE, small, large)
+    """Return the error function; NaN and -0.0 stay."""
+    size = absolute(x)
+    size = select(size > float32(4.2), float32(4.2), size)
+    z = size * size
+    p = ((((_E5 * z + _E4) * z + _E3) * z + _E2) * z + _E1) * z + _E0
+    q = ((((_F5 * z + _F4) * z + _F3) * z + _F2) * z + _F1) * z + _F0
+    ratio = size * (p / q)
+    return copy_sign(select(ratio > _ONE, _ONE, ratio), x)
 
 
 # Logarithms: x = 2^e m, m in [sqrt(1/2), sqrt(2)), f = m - 1, log(1 + f) = f - f^2/2 + f^3 P(f).

@@ -88,7 +88,7 @@ def print_kernel(region: Region, function_name: str, prefix: str = PACKAGE) -> P
     with source.block(f"def {defined}({', '.join(arguments)}):"):
         kernel_body(loops)(source, loops, items > 0)
         source.line("return")
-    text = source.text() + (_parallel(function_name, parameters, items) if items else "")
+    text = source.text() + (parallel_source(function_name, parameters, items) if items else "")
     title = f"Region {region.key()}."
     imports = "\n".join(import_line(module, prefix, text) for module in (intrinsics, prelude))
     header = _HEADER.format(title=title, ops="\n".join(op_list(region)), imports=imports)
@@ -139,7 +139,8 @@ def kernel_body(loops: Nest) -> Callable[[Source, Nest, bool], None]:
     return print_rows if loops.columns is None else print_columns
 
 
-def _parallel(name: str, parameters: Sequence[str], items: int) -> str:
+def parallel_source(name: str, parameters: Sequence[str], items: int) -> str:
+    """Return what runs `NAME_range(addresses, begin, end)` on one thread, or on several with a share of items each."""
     slots = [f"    store_int64(task, {k + 2}, {parameter}, 0)" for k, parameter in enumerate(parameters)]
     return _PARALLEL.format(
         name=name,

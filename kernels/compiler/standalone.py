@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from kernels.compiler.attention_ir import AttentionKernel
+from kernels.compiler.attention_print import print_attention
+from kernels.compiler.convolution_ir import ConvolutionKernel
+from kernels.compiler.convolution_print import print_convolution
+from kernels.compiler.gather_ir import GatherKernel
+from kernels.compiler.gather_print import print_gather
 from kernels.compiler.ir import Region
 from kernels.compiler.loop_ir import LoopProgram
-from kernels.compiler.print_loop import PRODUCT_MODULES, print_loop
+from kernels.compiler.print_loop import print_loop
 from kernels.compiler.print_numba import PACKAGE, print_kernel
+from kernels.compiler.product_ir import ProductKernel
+from kernels.compiler.product_print import print_product_kernel
 
+Body = Region | ProductKernel | ConvolutionKernel | AttentionKernel | GatherKernel | LoopProgram
 FUNCTION = "kernel"
 PREFIX = "hotbench_"
 LOADER_FILE = "hotbench_kernels.py"
@@ -48,30 +58,48 @@ def _entry(function):
 '''
 
 
-def render_standalone(kernels: Mapping[str, Region | LoopProgram]) -> dict[str, bytes]:
-    """Return the files that run `kernels` (name -> region or loop) where numba is installed and Hotbench is not.
+def render_standalone(kernels: Mapping[str, Body]) -> dict[str, bytes]:
+    """Return the files that run `kernels` (by name, of any kind) where numba is installed and Hotbench is not.
 
     Beside the generated modules and what they import there is LOADER_FILE: its `load(name, threads)` returns the
     kernel, to be called with the address of each buffer.
     """
     modules = {name: f"hotbench_kernel_{kernel.key()}" for name, kernel in kernels.items()}
-    files = {
-        f"{PREFIX}intrinsics.py": _shipped("intrinsics"),
-        f"{PREFIX}prelude.py": _shipped("prelude"),
-        f"{PREFIX}openmp.py": _shipped("openmp"),
-        LOADER_FILE: _LOADER.format(kernels=dict(sorted(modules.items())), function=FUNCTION, prefix=PREFIX).encode(),
+    texts = {modules[name]: _printed(kernel) for name, kernel in kernels.items()}
+    loader = _LOADER.format(kernels=dict(sorted(modules.items())), function=FUNCTION, prefix=PREFIX)
+    return {
+        LOADER_FILE: loader.encode(),
+        **{f"{module}.py": text.encode() for module, text in texts.items()},
+        **{f"{PREFIX}{module}.py": text.encode() for module, text in _imported(texts.values()).items()},
     }
-    for name, kernel in kernels.items():
-        if isinstance(kernel, LoopProgram):
-            text = print_loop(kernel, FUNCTION, prefix=PREFIX)
-            files |= {f"{PREFIX}{module}.py": _shipped(module) for module in PRODUCT_MODULES}
-        else:
-            text = print_kernel(kernel, FUNCTION, prefix=PREFIX).text
-        files[f"{modules[name]}.py"] = text.encode()
-    return files
 
 
-def _shipped(module: str) -> bytes:
-    """Return the source of a module of this package, importing from the copies beside it."""
-    text = Path(__file__).with_name(f"{module}.py").read_text()
-    return text.replace(f"from {PACKAGE}", f"from {PREFIX}").encode()
+def _printed(kernel: Body) -> str:
+    if isinstance(kernel, LoopProgram):
+        return print_loop(kernel, FUNCTION, prefix=PREFIX)
+    if isinstance(kernel, ProductKernel):
+        return print_product_kernel(kernel, FUNCTION, prefix=PREFIX).text
+    if isinstance(kernel, AttentionKernel):
+        return print_attention(kernel, FUNCTION, prefix=PREFIX).text
+    if isinstance(kernel, GatherKernel):
+        return print_gather(kernel, FUNCTION, prefix=PREFIX).text
+    if isinstance(kernel, ConvolutionKernel):
+        return print_convolution(kernel, FUNCTION, prefix=PREFIX).text
+    return print_kernel(kernel, FUNCTION, prefix=PREFIX).text
+
+
+def _imported(texts: Iterable[str]) -> dict[str, str]:
+    """Return the modules of this package that generated texts import, themselves or through each other."""
+    found: dict[str, str] = {}
+    # The loader takes its threads from openmp.
+    waiting = ["openmp", "intrinsics", "prelude", *(name for text in texts for name in _IMPORT.findall(text))]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            text = Path(__file__).with_name(f"{module}.py").read_text()
+            found[module] = text.replace(f"from {PACKAGE}", f"from {PREFIX}")
+            waiting += _IMPORT.findall(found[module])
+    return found
+
+
+_IMPORT = re.compile(rf"^(?:from|import) {PREFIX}(\w+)", re.MULTILINE)

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from analyzer.errors import HotbenchError
 from analyzer.progress import Progress, silent
-from optimizers.fusion.accuracy import Difference, difference
+from optimizers.fusion.accuracy import Difference
+from optimizers.fusion.again import found_again, inference_key
+from optimizers.fusion.against_eager import errors_against_float64, verify
+from optimizers.fusion.alternatives import Alternative, timed
 from optimizers.fusion.candidates import RegionChoice, choose_regions
-from optimizers.fusion.capture import Captured, UnfusableError, capture
+from optimizers.fusion.capture import Captured, ModelCall, UnfusableError
+from optimizers.fusion.loops_bound import surely_faster
 from optimizers.fusion.lower import lower
 from optimizers.fusion.module import FusedModule
 from optimizers.fusion.program import Program, build_program
+from optimizers.fusion.recording import Recording
 from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.runtime import Kernel, Runner, compile_kernels
-from optimizers.fusion.timing import Comparison, compare
+from optimizers.fusion.stored import StoredProgram, save
+from optimizers.fusion.timing import Comparison, clock_of, compare
 from optimizers.plan import Refusal
 
+if TYPE_CHECKING:
+    from optimizers.fusion.cuda_choice import CudaVariant
+
 NAME = "fusion"
+WITH_LOOPS, WITHOUT_LOOPS = "with loops", "without loops"
 _MOST_ROUNDS = 3
+_CLEAR = 0.1
+"""So much of a difference, over the whole interval, needs no more rounds."""
 _log = logging.getLogger("hotbench")
 
 
@@ -50,6 +61,8 @@ class Fused:
     accuracy: Difference
     against_float64: tuple[float, float] | None
     """max_rel of the fused and of the eager float32 outputs against eager float64; None where that cannot run."""
+    others: tuple[Alternative, ...] = ()
+    """Whole programs that were built and not kept: the one with or without loops."""
 
 
 def fuse(
@@ -66,7 +79,7 @@ def fuse(
     max_error: accepted max|a-b| / max|b| of floating outputs (default: by dtype, 1e-5 for float32).
     min_gain:  fraction of eager's time that must be saved at least.
     """
-    result = fuse_measured(model, args, kwargs or {}, max_error=max_error, min_gain=min_gain, progress=progress)
+    result = _attempt(model, args, kwargs or {}, _Accepted(max_error, min_gain), progress, anew=False)
     return result.module if isinstance(result, Fused) else result
 
 
@@ -79,10 +92,41 @@ def fuse_measured(
     min_gain: float = 0.0,
     progress: Progress = silent,
 ) -> Fused | Refusal:
-    """Return what `fuse` does with everything that was measured, or why nothing was kept."""
+    """Return what `fuse` does, measured anew, with everything that was measured, or why nothing was kept."""
+    result = _attempt(model, args, kwargs, _Accepted(max_error, min_gain), progress, anew=True)
+    assert not isinstance(result, FusedModule), "only a program from the cache comes without its measurements"
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """What a fused module must reach: see `fuse`."""
+
+    max_error: float | None
+    min_gain: float
+
+
+def _attempt(
+    model: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    accepted: _Accepted,
+    progress: Progress,
+    anew: bool,
+) -> Fused | FusedModule | Refusal:
+    """Return the fused module, as part of what was measured where it was fused anew, or why there is none."""
     try:
         with torch.no_grad():
-            return _fuse(model, args, kwargs, max_error, min_gain, progress)
+            progress("tracing the model", 0.0)
+            call = ModelCall(model, args, kwargs)
+            recording = call.recording()
+            if recording is not None and not anew:
+                module = found_again(model, call, recording, accepted.max_error, partial(_rebuilt, call))
+                if module is not None:
+                    first, second = (partial(one, *args, **kwargs) for one in (model, module))
+                    comparison = compare(first, second, 2.0, clear=_CLEAR)
+                    return _slow(module, comparison, accepted.min_gain) or module
+            return _fuse(model, call, recording, accepted, progress, anew)
     except UnfusableError as error:
         return Refusal(NAME, str(error))
     except HotbenchError:
@@ -93,6 +137,15 @@ def fuse_measured(
         return Refusal(NAME, f"fusing it raised {_in_a_line(error)}; the model stays as it is")
 
 
+def _rebuilt(call: ModelCall, stored: StoredProgram) -> Program:
+    """Return the whole program of a stored one. Raises HotbenchError where this version builds another."""
+    with torch.no_grad():
+        program, _ = build(call.captured(call.recording()), stored.excluded, stored.rolled)
+    if program.digest() != stored.digest():
+        raise HotbenchError("the model's graph is no longer the one that was fused; fuse it again")
+    return program
+
+
 def _in_a_line(error: Exception) -> str:
     words = " ".join(str(error).split())[:160]
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
@@ -100,26 +153,28 @@ def _in_a_line(error: Exception) -> str:
 
 def _fuse(
     model: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    max_error: float | None,
-    min_gain: float,
+    call: ModelCall,
+    recording: Recording | None,
+    accepted: _Accepted,
     progress: Progress,
+    anew: bool,
 ) -> Fused | Refusal:
-    progress("tracing the model", 0.0)
-    captured = capture(model, args, kwargs)
-    best = _best(model, captured, lambda v: not _verify(model, v, args, kwargs, max_error).reason, progress)
+    (args, kwargs), max_error = call.arguments, accepted.max_error
+    captured = call.captured(recording)
+    best = _best_there(
+        model, captured, args, kwargs, lambda v: not verify(model, v, args, kwargs, max_error).reason, progress
+    )
     progress("comparing with eager", 0.8)
     module = best.module(model, captured)
-    accuracy = _verify(model, module, args, kwargs, max_error)
+    accuracy = verify(model, module, args, kwargs, max_error)
     if accuracy.reason:
         return Refusal(NAME, f"the fused outputs do not agree with eager: {accuracy.reason}")
-    comparison = compare(lambda: model(*args, **kwargs), lambda: module(*args, **kwargs), budget_seconds=2.0)
-    if module.fallbacks:
-        return Refusal(NAME, f"the program cannot run on its own inputs ({next(iter(module.fallbacks))})")
-    if comparison.low <= 1.0 + min_gain:
-        return Refusal(NAME, _not_faster(comparison, min_gain))
-    module.measured = _figures(comparison)
+    if recording is not None and isinstance(best, _Variant):
+        save(inference_key(call, recording), best.program, best.kernels, best.excluded, best.rolled)
+    clock, clear = clock_of(captured.device), None if anew else _CLEAR
+    comparison = compare(lambda: model(*args, **kwargs), lambda: module(*args, **kwargs), 2.0, clock=clock, clear=clear)
+    if refusal := _slow(module, comparison, accepted.min_gain):
+        return refusal
     progress("fused", 1.0)
     return Fused(
         module,
@@ -131,8 +186,19 @@ def _fuse(
         best.choices,
         comparison,
         accuracy,
-        _float64(model, module, args, kwargs),
+        errors_against_float64(model, module, args, kwargs) if anew else None,
+        best.others if isinstance(best, _Variant) else (),
     )
+
+
+def _slow(module: FusedModule, comparison: Comparison, min_gain: float) -> Refusal | None:
+    """Return why a module is not kept, None where it is; it then carries the figures."""
+    if module.fallbacks:
+        return Refusal(NAME, f"the program cannot run on its own inputs ({next(iter(module.fallbacks))})")
+    if comparison.low <= 1.0 + min_gain:
+        return Refusal(NAME, _not_faster(comparison, min_gain))
+    module.measured = _figures(comparison)
+    return None
 
 
 @dataclass(frozen=True)
@@ -144,10 +210,27 @@ class _Variant:
     excluded: tuple[str, ...]
     choices: tuple[RegionChoice, ...]
     rolled: bool
+    others: tuple[Alternative, ...] = ()
 
     def module(self, model: torch.nn.Module, captured: Captured) -> FusedModule:
         """Return the model with this program in its place."""
         return FusedModule(model, captured, Runner(self.program, self.kernels))
+
+
+def _best_there(
+    model: torch.nn.Module,
+    captured: Captured,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    right: Callable[[FusedModule], bool],
+    progress: Progress,
+) -> _Variant | CudaVariant:
+    """Return the best program for the device that the model is on."""
+    if captured.device.type == "cpu":
+        return _best(model, captured, right, progress)
+    from optimizers.fusion.cuda_choice import best_on_cuda  # a model on the CPU needs none of it
+
+    return best_on_cuda(captured, title_of(captured), model, lambda module: module(*args, **kwargs), right)
 
 
 def _best(
@@ -165,16 +248,29 @@ def _best(
         return _chosen(model, captured, False, progress, 0.65)
     if not rolled.program.loops:
         return rolled
+    if not right(rolled.module(model, captured)):
+        return _chosen(model, captured, False, progress, 0.65)
+    run = partial(Runner(rolled.program, rolled.kernels), weights, inputs)
+    if surely_faster(rolled.program, run):
+        return rolled
     progress("compiling kernels without loops", 0.6)
     try:
         straight = _chosen(model, captured, False, progress, 0.65)
     except UnfusableError:
         return rolled
-    if not right(rolled.module(model, captured)):
-        return straight
-    first, second = (partial(Runner(v.program, v.kernels), weights, inputs) for v in (straight, rolled))
-    comparison = compare(first, second, budget_seconds=0.5)
-    return rolled if comparison.ratio > 1.0 else straight
+    first = partial(Runner(straight.program, straight.kernels), weights, inputs)
+    comparison = compare(first, run, budget_seconds=0.5, clear=_CLEAR)
+    return _better(straight, rolled, comparison)
+
+
+def _better(straight: _Variant, rolled: _Variant, comparison: Comparison) -> _Variant:
+    """Return the faster variant, with the other one as what was not kept."""
+    if comparison.ratio > 1.0:
+        reason = f"the loops are {comparison.ratio:.2f}x as fast"
+        other = Alternative(WITHOUT_LOOPS, comparison.first_seconds, rounds=comparison.rounds, reason=reason)
+        return replace(rolled, others=(other,))
+    loops = timed(WITH_LOOPS, comparison, False, "it is not faster than the program without loops", WITHOUT_LOOPS)
+    return replace(straight, others=(loops,))
 
 
 def _chosen(model: torch.nn.Module, captured: Captured, rolled: bool, progress: Progress, done: float) -> _Variant:
@@ -254,52 +350,7 @@ def tensors_of(model: torch.nn.Module, captured: Captured) -> tuple[list[torch.T
 
 
 def _all_nodes(program: Program, kernel: str) -> list[str]:
-    return [node for bound in program.bounds.values() if kernel_name(bound.region) == kernel for node in bound.nodes]
-
-
-def _verify(
-    model: torch.nn.Module,
-    module: FusedModule,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    max_error: float | None,
-) -> Difference:
-    """Return how far the fused outputs are from eager's, both with the same random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        state = torch.get_rng_state()
-        reference = pytree.tree_leaves(model(*args, **kwargs))
-        torch.set_rng_state(state)
-        result = pytree.tree_leaves(module(*args, **kwargs))
-    return difference(result, reference, max_error)
-
-
-def _float64(
-    model: torch.nn.Module, module: FusedModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[float, float] | None:
-    """Return the errors of fused and eager outputs against the model in float64."""
-    try:
-        exact = copy.deepcopy(model).double()
-        wide = pytree.tree_map_only(
-            torch.Tensor, lambda t: t.double() if t.is_floating_point() else t, (args, dict(kwargs))
-        )
-        with torch.random.fork_rng(devices=[]):
-            state = torch.get_rng_state()
-            flats = []
-            for call, (call_args, call_kwargs) in ((exact, wide), (module, (args, kwargs)), (model, (args, kwargs))):
-                torch.set_rng_state(state)
-                flats.append(
-                    [
-                        leaf
-                        for leaf in pytree.tree_leaves(call(*call_args, **call_kwargs))
-                        if isinstance(leaf, torch.Tensor)
-                    ]
-                )
-    except Exception:
-        # A model that can't be copied or hard-codes float32: the figure is left out, the check against eager stands.
-        return None
-    reference, *others = ([t for t in flat if t.is_floating_point()] for flat in flats)
-    fused, eager = (difference([t.double() for t in flat], reference, max_error=1.0).max_rel for flat in others)
-    return fused, eager
+    return [node for bound in program.bounds.values() if kernel_name(bound.region) == kernel for node in bound.refused]
 
 
 def _figures(comparison: Comparison) -> str:

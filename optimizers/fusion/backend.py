@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from analyzer.errors import HotbenchError
-from optimizers.fusion.backend_choice import Replay
+from optimizers.fusion.backend_choice import Replay, Watch
 from optimizers.fusion.backend_decision import Decision, Decisions, title_of
 from optimizers.fusion.backend_eager import eager_call, graphs_of
 from optimizers.fusion.backend_sizes import BackendOptions, ManySizes, OneSize, symbolic_positions
@@ -28,10 +28,11 @@ class HotbenchBackend:
 
     __name__ = NAME
 
-    def __init__(self, replay: Replay | None = None) -> None:
-        """Begin without decisions; replay: those to be repeated instead of measuring."""
+    def __init__(self, replay: Replay | None = None, watch: Watch | None = None) -> None:
+        """Begin without decisions; replay: those to be repeated instead of measuring; watch: told of each program."""
         self._decisions = Decisions()
         self._replay = replay
+        self._watch = watch
         self.graphs: weakref.WeakSet[OneSize] = weakref.WeakSet()
 
     def __deepcopy__(self, _: dict[int, Any]) -> HotbenchBackend:
@@ -76,7 +77,9 @@ class HotbenchBackend:
             self._decisions.add(Decision(title_of(graph), torch.is_grad_enabled(), reason))
             return eager_call(graph)
         moving = symbolic_positions(inputs)
-        make = partial(OneSize, graph, decisions=self._decisions, options=chosen, replay=self._replay)
+        make = partial(
+            OneSize, graph, decisions=self._decisions, options=chosen, replay=self._replay, watch=self._watch
+        )
 
         def specialise(real: Sequence[Any], late: bool) -> OneSize:
             one = make(inputs=real, late=late)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -13,13 +13,16 @@ from optimizers.fusion.accuracy import difference
 from optimizers.fusion.api import build, graph_hash
 from optimizers.fusion.candidates import RegionChoice, choose_regions
 from optimizers.fusion.capture import Captured, UnfusableError
+from optimizers.fusion.loops_bound import surely_faster
 from optimizers.fusion.program import Program
 from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.runtime import Runner
+from optimizers.fusion.stored import StoredProgram
 from optimizers.fusion.timing import compare
 
 _MOST_ROUNDS = 3
 _LOOP_TOLERANCE = 1e-4
+_CLEAR = 0.1
 
 Tensors = list[torch.Tensor]
 
@@ -31,7 +34,7 @@ class Chosen:
     excluded: nodes that stay with ATen. rolled: the program may run loops where the graph repeats itself.
     """
 
-    program: Program
+    program: Program | StoredProgram
     kernels: Mapping[str, Any]
     excluded: tuple[str, ...]
     rolled: bool
@@ -44,6 +47,27 @@ class Chooser(Protocol):
     def __call__(self, captured: Captured, weights: Tensors, inputs: Tensors, exact: Sequence[str]) -> Chosen:
         """Return the program for these tensors; nodes in `exact` stay with ATen. Raises UnfusableError."""
         ...
+
+
+class Watch(Protocol):
+    """What is told of each program that was chosen, and of the tensors that it was chosen on."""
+
+    def __call__(self, captured: Captured, weights: Tensors, inputs: Tensors, chosen: Chosen) -> None:
+        """Look at them; whatever is to last has to be copied."""
+        ...
+
+
+def watched(choose: Chooser, watch: Watch | None) -> Chooser:
+    """Return `choose`, with `watch` told of what it chose."""
+    if watch is None:
+        return choose
+
+    def told(captured: Captured, weights: Tensors, inputs: Tensors, exact: Sequence[str]) -> Chosen:
+        chosen = choose(captured, weights, inputs, exact)
+        watch(captured, weights, inputs, chosen)
+        return chosen
+
+    return told
 
 
 def unmeasured(captured: Captured, weights: Tensors, inputs: Tensors, exact: Sequence[str]) -> Chosen:
@@ -60,17 +84,26 @@ def measured(captured: Captured, weights: Tensors, inputs: Tensors, exact: Seque
         return _without_slower(captured, weights, inputs, exact, rolled=False)
     if not rolled.program.loops:
         return rolled
+    run = partial(Runner(rolled.program, rolled.kernels), weights, inputs)
+    if not _right(run, captured, [*weights, *inputs]):
+        return _without_slower(captured, weights, inputs, exact, rolled=False)
+    if isinstance(rolled.program, Program) and surely_faster(rolled.program, run):
+        return rolled
     try:
         straight = _without_slower(captured, weights, inputs, exact, rolled=False)
     except UnfusableError:
         return rolled
-    first, second = (partial(Runner(c.program, c.kernels), weights, inputs) for c in (straight, rolled))
-    state = torch.get_rng_state()
-    reference = first()
-    torch.set_rng_state(state)
-    if difference(second(), reference, _LOOP_TOLERANCE).reason:
-        return straight
-    return rolled if compare(first, second, budget_seconds=0.3).ratio > 1.0 else straight
+    first = partial(Runner(straight.program, straight.kernels), weights, inputs)
+    return rolled if compare(first, run, budget_seconds=0.3, clear=_CLEAR).ratio > 1.0 else straight
+
+
+def _right(run: Callable[[], Any], captured: Captured, tensors: Tensors) -> bool:
+    """Return whether a program computes what its graph does, op by op, both with the same random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        state = torch.get_rng_state()
+        reference = captured.graph(*tensors)
+        torch.set_rng_state(state)
+        return not difference(run(), reference, _LOOP_TOLERANCE).reason
 
 
 def _without_slower(
@@ -85,7 +118,7 @@ def _without_slower(
         choices += [choice for choice in found if not choice.kept] or found
         if not slower:
             break
-        nodes = {node for b in program.bounds.values() if kernel_name(b.region) in slower for node in b.nodes}
+        nodes = {node for b in program.bounds.values() if kernel_name(b.region) in slower for node in b.refused}
         fewer = tuple(sorted({*excluded, *nodes}))
         next_program, next_kernels = build(captured, fewer, rolled)
         if len(next_program.loops) < len(program.loops):

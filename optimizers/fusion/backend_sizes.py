@@ -14,10 +14,11 @@ import torch
 
 from analyzer.errors import HotbenchError
 from optimizers.fusion.backend_aot import Compiled, compile_graph
-from optimizers.fusion.backend_choice import Replay, measured, unmeasured
+from optimizers.fusion.backend_choice import Chooser, Replay, Watch, measured, unmeasured, watched
 from optimizers.fusion.backend_decision import Decision, Decisions, line_of, title_of
 from optimizers.fusion.backend_eager import eager_call, graphs_of
 from optimizers.fusion.backend_program import GraphProgram
+from optimizers.fusion.backend_remembered import remembered
 from optimizers.fusion.backend_trial import Trial, try_out
 from optimizers.fusion.timing import Comparison
 
@@ -61,6 +62,7 @@ class OneSize:
         decisions: Decisions,
         late: bool = False,
         replay: Replay | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.hash = _hash(graph, inputs)
         self.kept = False
@@ -70,6 +72,7 @@ class OneSize:
         self._decisions = decisions
         self._late = late
         self._replay = replay
+        self._watch = watch
         self._lock = threading.RLock()
         self._run: GraphCall | None = None
         self._compiled: Compiled | None = None
@@ -96,7 +99,11 @@ class OneSize:
         if self._late and sharing(inputs):
             self._eager("inputs share memory")
             return
-        choose = replay or (measured if self._options.measure else unmeasured)
+        if replay is None and self._options.measure and self._watch is None:
+            choose: Chooser = remembered
+        else:
+            # Who watches wants to see every measurement.
+            choose = watched(replay or (measured if self._options.measure else unmeasured), self._watch)
         try:
             self._compiled = compile_graph(self._graph, inputs, choose, self._report)
         except Exception as error:

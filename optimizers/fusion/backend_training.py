@@ -14,7 +14,7 @@ from analyzer.progress import Progress, silent
 from analyzer.workload import Arguments, Workload
 from optimizers.fusion.api import NAME
 from optimizers.fusion.backend import HotbenchBackend
-from optimizers.fusion.backend_choice import Chosen, Replay
+from optimizers.fusion.backend_choice import Chosen, Replay, Watch
 from optimizers.fusion.backend_decision import figures
 from optimizers.fusion.backend_program import GraphProgram
 from optimizers.fusion.backend_sizes import OneSize
@@ -26,15 +26,20 @@ _BUDGET_SECONDS = 2.0
 
 
 def fuse_training(
-    workload: Workload, max_error: float | None = None, min_gain: float = 0.0, progress: Progress = silent
+    workload: Workload,
+    max_error: float | None = None,
+    min_gain: float = 0.0,
+    progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Decided | Refusal:
     """Compile the workload's model in place; return decisions and blobs, or a Refusal with the model as it was.
 
     max_error: accepted max|a-b| / max|b| over loss and gradients, beside what the backend accepts for each tensor.
     min_gain:  fraction of the time of forward, loss and backward that must be saved at least.
+    watch:     told of each program as it is chosen.
     """
     batch, model = workload.batch(0), workload.model
-    backend = HotbenchBackend()
+    backend = HotbenchBackend(watch=watch)
     progress("compiling forward and backward", 0.0)
     _compile(model, backend)
     eager, compiled = (partial(_forward_backward, workload, call, batch) for call in (model._call_impl, model))
@@ -60,10 +65,13 @@ def fuse_training(
     return {**decisions, "threads": torch.get_num_threads()}, _blobs(graphs)
 
 
-def rebuild_training(workload: Workload, decided: Mapping[str, Any]) -> None:
-    """Compile the workload's model as it was decided. Raises RecordError where graph or programs differ."""
+def rebuild_training(workload: Workload, decided: Mapping[str, Any], watch: Watch | None = None) -> None:
+    """Compile the workload's model as it was decided. Raises RecordError where graph or programs differ.
+
+    watch: told of each program as it is built.
+    """
     programs = {p["graph"]: (tuple(p["excluded"]), bool(p["rolled"])) for p in decided["programs"]}
-    backend = HotbenchBackend(Replay({g["graph"]: g["kept"] for g in decided["graphs"]}, programs))
+    backend = HotbenchBackend(Replay({g["graph"]: g["kept"] for g in decided["graphs"]}, programs), watch)
     _compile(workload.model, backend)
     with _unchanged(workload):
         _forward_backward(workload, workload.model, workload.batch(0))

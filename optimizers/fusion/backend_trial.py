@@ -13,6 +13,7 @@ from optimizers.fusion.backend_decision import figures
 from optimizers.fusion.timing import Comparison, compare
 
 GraphCall = Callable[..., Any]
+_CLEAR = 0.1
 
 _TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
 """Of the largest value of a tensor; a gradient that is rounding noise alone is held against the largest one of all."""
@@ -61,7 +62,7 @@ def try_out(
         if wrong:
             return Trial("results differ from eager's", wrong)
         first, second = (lambda step=step: step.run(steps[0].tangents) for step in steps)
-        comparison = compare(first, second, budget_seconds=budget_seconds)
+        comparison = compare(first, second, budget_seconds=budget_seconds, clear=_CLEAR)
     if comparison.low <= 1.0:
         return Trial("not faster than eager here", figures(comparison), comparison)
     return Trial("", comparison=comparison)

@@ -6,26 +6,36 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch._decomp import core_aten_decompositions
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from analyzer.errors import HotbenchError
+from optimizers.fusion.recordable import DependsOnValuesError
+from optimizers.fusion.recording import CaughtError, Recording, UnrecordableError, record
+from optimizers.fusion.recording_settings import compiling, has_layers, layers_in_parts
 from optimizers.fusion.state import Bytes, Held, held_state
 
 Plain = int | float | bool | str | None
 MOST_ITEMS = 4096
 """Items of the lists, deques and sets of a model, which each call compares at 25 ns or so."""
 _CONTAINERS_OF_A_MODULE = 16
+_ON_VALUES = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
+"""Errors of torch's tracing, by name: their modules take a second to load."""
 
 
 class UnfusableError(HotbenchError):
     """Why a model, or these inputs, cannot be fused: one line that becomes a Refusal."""
+
+
+class Signature(NamedTuple):
+    """What stands around a program, with the fields of Captured."""
+
+    weights: tuple[str, ...]
+    inputs: tuple[Any, ...]
+    input_spec: pytree.TreeSpec
+    output_spec: pytree.TreeSpec
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,14 @@ class Captured:
     input_spec: pytree.TreeSpec
     output_spec: pytree.TreeSpec
 
+    @property
+    def device(self) -> torch.device:
+        """Return the device of weights and inputs; the CPU where there are none."""
+        held = [node.meta.get("val") for node in self.graph.graph.nodes if node.op == "placeholder"]
+        tensors = [value for value in (*self.inputs, *held) if isinstance(value, torch.Tensor)]
+        # A recorded graph has tensors of no device in the place of those of the CPU.
+        return next((tensor.device for tensor in tensors if tensor.device.type != "meta"), torch.device("cpu"))
+
 
 # Kernels that the library does well stay whole; the second row is lowered here, in fewer and more exact steps.
 _KEPT_WHOLE = (
@@ -60,35 +78,98 @@ _KEPT_WHOLE = (
 def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Captured:
     """Return the functional ATen graph of `model(*args, **kwargs)` under no_grad.
 
-    Tracing uses fake tensors, so no value of an input or a weight can enter the graph.
+    No value of an input or a weight can enter the graph: forward gets tensors that hide theirs.
     Raises UnfusableError in words where the model's control flow, state or inputs forbid it.
     """
-    _refuse_scripts(model)
-    _refuse_hooks(model)
-    leaves, input_spec = pytree.tree_flatten((args, dict(kwargs)))
-    _check_inputs(leaves)
-    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    _check_device(weights, leaves)
-    output_specs: list[pytree.TreeSpec] = []
-    watched = _Watched(model)
+    call = ModelCall(model, args, kwargs)
+    return call.captured(call.recording())
 
-    def call(*flat: torch.Tensor) -> list[Any]:
-        named = {f"model.{name}": tensor for name, tensor in zip(weights, flat, strict=False)}
-        tensors = iter(flat[len(weights) :])
-        filled = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        call_args, call_kwargs = pytree.tree_unflatten(filled, input_spec)
-        output = torch.func.functional_call(watched, named, call_args, call_kwargs)
-        flat_output, spec = pytree.tree_flatten(output)
-        output_specs.append(spec)
+
+class ModelCall:
+    """One call of a model as a function of flat tensors: first its weights, then the tensor inputs.
+
+    Raises UnfusableError for a model or inputs that fusion does not take.
+    """
+
+    def __init__(self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        _refuse_scripts(model)
+        _refuse_hooks(model)
+        leaves, self._input_spec = pytree.tree_flatten((args, dict(kwargs)))
+        _check_inputs(leaves)
+        self._weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        _check_device(self._weights, leaves)
+        self._leaves = tuple(leaves)
+        self.arguments = (args, dict(kwargs))
+        self._model = model
+        self._watched = _Watched(model)
+        self._output_spec: pytree.TreeSpec | None = None
+        self.tensors = [weight.detach() for weight in self._weights.values()]
+        self.tensors += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+    def recording(self) -> Recording | None:
+        """Return the ops of the call, None where they cannot be recorded. Raises UnfusableError for changed state."""
+        if any(tensor.device.type != "cpu" for tensor in self.tensors):
+            return None  # a recording does not say on which device an op makes its tensor
+        caught = ""
+        # Forward may look at values only where nothing is being compiled.
+        for around in (contextlib.nullcontext, compiling):
+            try:
+                with around():
+                    return self._recorded()
+            except DependsOnValuesError as error:
+                raise UnfusableError(str(error)) from error
+            except CaughtError as error:
+                caught = str(error)
+            except UnrecordableError:
+                continue
+            except HotbenchError:
+                raise
+            except Exception:
+                break  # tracing meets it again, and says it in words
+        if caught:
+            raise UnfusableError(f"forward catches an error and goes on in another way, which hides values ({caught})")
+        return None
+
+    def _recorded(self) -> Recording:
+        with torch.no_grad(), _unchanged_state(self._model):
+            recording = record(self._flat, self.tensors)
+            if not has_layers(recording):
+                return recording
+            with layers_in_parts():
+                return record(self._flat, self.tensors)
+
+    def captured(self, recording: Recording | None) -> Captured:
+        """Return the graph of a recording; without one, that of forward itself. Raises UnfusableError in words."""
+        with torch.no_grad(), _unchanged_state(self._model), _in_words():
+            graph = _trace(self._flat, self.tensors) if recording is None else _made_functional(recording, self.tensors)
+        refuse_effects(graph, tuple(self._weights))
+        graph.graph.eliminate_dead_code()
+        return Captured(graph, *self.signature())
+
+    def signature(self) -> Signature:
+        """Return what stands around the graph, once the call was recorded or traced."""
+        assert self._output_spec is not None
+        return Signature(tuple(self._weights), self._leaves, self._input_spec, self._output_spec)
+
+    def _flat(self, *flat: torch.Tensor) -> list[Any]:
+        named = {f"model.{name}": tensor for name, tensor in zip(self._weights, flat, strict=False)}
+        tensors = iter(flat[len(self._weights) :])
+        filled = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves]
+        args, kwargs = pytree.tree_unflatten(filled, self._input_spec)
+        output = torch.func.functional_call(self._watched, named, args, kwargs)
+        flat_output, self._output_spec = pytree.tree_flatten(output)
         return flat_output
 
-    flat_tensors = [weight.detach() for weight in weights.values()]
-    flat_tensors += [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    with torch.no_grad(), _unchanged_state(model), _in_words():
-        graph = _trace(call, flat_tensors)
-    refuse_effects(graph, tuple(weights))
-    graph.graph.eliminate_dead_code()
-    return Captured(graph, tuple(weights), tuple(leaves), input_spec, output_specs[0])
+
+def _made_functional(recording: Recording, tensors: list[torch.Tensor]) -> torch.fx.GraphModule:
+    """Return the graph of a recording, which alone determines it."""
+    from optimizers.fusion.decompose import decomposed, graph_of, run
+
+    try:
+        return graph_of(decomposed(recording, tensors, decompositions()))
+    except UnrecordableError:
+        # It writes into tensors of its own, or a rule of an op does what cannot be recorded.
+        return _trace(lambda *flat: run(recording, flat), tensors)
 
 
 class _Watched(torch.nn.Module):
@@ -112,6 +193,9 @@ class _Watched(torch.nn.Module):
 
 def _trace(call: Callable[..., list[Any]], tensors: list[torch.Tensor]) -> torch.fx.GraphModule:
     """Return the traced graph; one with in-place ops is traced once more, made functional."""
+    # Imported here: it loads a compiler, which takes seconds, and most models are recorded instead.
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     table = decompositions()
     graph: torch.fx.GraphModule = make_fx(call, tracing_mode="fake", decomposition_table=table)(*tensors)
     if any(_mutates(node) for node in graph.graph.nodes):
@@ -123,6 +207,8 @@ def _trace(call: Callable[..., list[Any]], tensors: list[torch.Tensor]) -> torch
 @cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Return the core decompositions, but for the ops that stay whole or are lowered here."""
+    from torch._decomp import core_aten_decompositions
+
     table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
     return {op: function for op, function in table.items() if _base_name(op) not in _KEPT_WHOLE}
 
@@ -168,9 +254,15 @@ def _check_inputs(leaves: list[Any]) -> None:
 
 def _check_device(weights: Mapping[str, torch.Tensor], leaves: list[Any]) -> None:
     named = [*weights.items(), *((f"input {k}", leaf) for k, leaf in enumerate(leaves))]
-    for name, tensor in named:
-        if isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu":
-            raise UnfusableError(f"{name} is on {tensor.device}; this version fuses on the CPU only")
+    tensors = [(name, tensor) for name, tensor in named if isinstance(tensor, torch.Tensor)]
+    for name, tensor in tensors:
+        first_name, first = tensors[0]
+        if tensor.device != first.device:
+            raise UnfusableError(
+                f"{first_name} is on {first.device}, {name} on {tensor.device}; move both to one device"
+            )
+        if tensor.device.type not in ("cpu", "cuda"):
+            raise UnfusableError(f"{name} is on {tensor.device}; fusion is for the CPU and for CUDA devices")
 
 
 @contextlib.contextmanager
@@ -222,13 +314,12 @@ def _in_words() -> Iterator[None]:
         yield
     except HotbenchError:
         raise
-    except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode) as error:
-        what = _first_line(error)
-        raise UnfusableError(
-            f"the model's control flow or shapes depend on tensor values ({what}); fusion leaves it alone"
-        ) from error
     except Exception as error:
         what = _first_line(error)
+        if type(error).__name__ in _ON_VALUES:
+            raise UnfusableError(
+                f"the model's control flow or shapes depend on tensor values ({what}); fusion leaves it alone"
+            ) from error
         if "Please convert all Tensors to FakeTensors" in str(error):
             raise UnfusableError(
                 "forward reads a tensor that is no parameter, buffer or input; register it as a buffer"

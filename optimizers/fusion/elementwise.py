@@ -246,7 +246,7 @@ def _elu(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str, An
 def _copy(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
     out = _value(node)
     device = kwargs.get("device")
-    if device is not None and torch.device(device).type != "cpu":
+    if device is not None and torch.device(device).type != b.device:
         return NotImplemented
     op = "identity" if args[0].dtype == out.dtype else "cast"
     return b.apply(op, args[0], dtype=out.dtype, like=out)

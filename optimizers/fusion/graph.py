@@ -116,6 +116,8 @@ class Lowered:
     """Tensors that forward made of Python numbers."""
     users: tuple[tuple[int, ...], ...] = field(default=())
     """For each definition, the compute and reduce definitions that read it."""
+    library: frozenset[str] = frozenset()
+    """Nodes that stay with the library."""
 
     def call_inputs(self, call: Call) -> tuple[Reference, ...]:
         """Return the tensors that a call reads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import is_
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn.modules import module as module_hooks
 from torch.utils import _pytree as pytree
 from torch.utils._device import DeviceContext
 
-from optimizers.fusion.capture import Captured
+from optimizers.fusion.capture import Captured, Signature
 from optimizers.fusion.state import Bytes, Held, held_state
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
@@ -26,7 +27,7 @@ class Guards:
     A check reads versions of dicts, identities and layouts; only where one differs is the state compared by value.
     """
 
-    def __init__(self, original: torch.nn.Module, captured: Captured) -> None:
+    def __init__(self, original: torch.nn.Module, captured: Captured | Signature) -> None:
         self._input_spec = captured.input_spec
         self._leaves = [_describe(leaf) for leaf in captured.inputs]
         self._positional = all(isinstance(leaf, torch.Tensor) for leaf in captured.inputs) and (
@@ -36,6 +37,7 @@ class Guards:
         self._weights = self.current_weights()
         self._described = [_describe(weight) for weight in self._weights]
         self._layouts: dict[bool, Any] = {}
+        self._input_layouts: dict[bool, Any] = {}
         self._modules = list(original.modules())
         self._types = list(map(type, self._modules))
         self._dtype = torch.get_default_dtype()
@@ -76,7 +78,11 @@ class Guards:
         return self._check_state() or self._check_layouts(self._weights)
 
     def _check_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor] | str:
+        known = None
         if self._positional and not kwargs and len(args) == len(self._leaves):
+            known = self._input_layouts.get(torch.is_inference_mode_enabled())
+            if known is not None and known.check(*args):
+                return list(args)
             leaves: Any = args
         else:
             leaves, spec = pytree.tree_flatten((args, kwargs))
@@ -91,6 +97,8 @@ class Guards:
                 return "another shape, stride, dtype or device"
             else:
                 inputs.append(leaf)
+        if self._positional and inputs and known is None:
+            self._input_layouts[torch.is_inference_mode_enabled()] = _layouts_of(inputs)
         return inputs
 
     def _check_state(self) -> str:
@@ -137,14 +145,15 @@ class Guards:
             for weight, expected in zip(weights, self._described, strict=True):
                 if type(weight) not in _TENSORS or _describe(weight) != expected:
                     return "a weight of another shape, stride, dtype or device"
-            sizes: list[Any] = [list(weight.shape) for weight in weights]
-            strides: list[Any] = [list(weight.stride()) for weight in weights]
-            self._layouts[inference] = _Layouts(
-                *weights,
-                dynamic_dims_sizes=sizes,
-                dynamic_dims_strides=strides,
-            )
+            self._layouts[inference] = _layouts_of(weights)
         return ""
+
+
+def _layouts_of(tensors: Sequence[torch.Tensor]) -> Any:
+    """Return torch's own check of classes, dtypes, devices, shapes and strides: one call for all tensors."""
+    sizes: list[Any] = [list(tensor.shape) for tensor in tensors]
+    strides: list[Any] = [list(tensor.stride()) for tensor in tensors]
+    return _Layouts(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
 
 
 def _around() -> str:

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kernels.compiler.ir import Access, Buffer, Region, Store, Value
-from kernels.compiler.loop_ir import Apply, LoopBuffer, LoopProgram, Pack, Product, Term, Window
-from kernels.compiler.loop_product import packed_bytes, packed_layout, worth_packing
+from kernels.compiler.loop_fuse import join
+from kernels.compiler.loop_ir import Apply, Fused, LoopBuffer, LoopProgram, Pack, Product, Term, Window
+from kernels.compiler.loop_product import packed_bytes, packed_layout, worth_fusing, worth_packing
 from optimizers.fusion.graph import ITEM_BYTES, Call, Definition, Reference, span
 from optimizers.fusion.group import Group, Grouping, live_definitions
 from optimizers.fusion.loops_body import Body
+from optimizers.fusion.loops_fuse import Step
+from optimizers.fusion.loops_fuse import steps as join_steps
 from optimizers.fusion.loops_initial import Initial, initial_value
 from optimizers.fusion.memory import (
     ALIGNMENT,
@@ -65,8 +68,11 @@ class _Builder:
         aliases = slices_of_joins(lowered, groups)
         places = self._places(groups, aliases)
         bounds = {group.number: RegionBuilder(group, lowered.definitions, places).build() for group in groups}
-        self._plan(units, bounds, places)
-        statements = tuple(self._statement(unit, bounds, places) for unit in units)
+        self._plan([Step(unit) for unit in units], bounds, places)
+        # Where operands lie changes once more when products move to their regions; how they are read does not.
+        joined = self._joined(units, bounds, places)
+        self._plan(joined, bounds, places)
+        statements = tuple(self._statement(step, bounds, places) for step in joined)
         prologue: tuple[Apply | Pack, ...] = (*self._prologue(), *self.packs.values())
         # Whatever the loop touches is known now; its own memory comes last.
         buffers = [
@@ -93,13 +99,14 @@ class _Builder:
 
     # Memory
 
-    def _plan(self, units: Sequence[Unit], bounds: Mapping[int, Bound], places: Places) -> None:
+    def _plan(self, steps: Sequence[Step], bounds: Mapping[int, Bound], places: Places) -> None:
         """Place what lives within one trip by its first and last use, then two halves for each carried value."""
         uses: dict[Memory, list[int]] = {}
-        for step, unit in enumerate(units):
-            for memory in self._touched(unit, bounds, places):
-                if self._is_scratch(memory.number):
-                    uses.setdefault(memory, []).append(step)
+        for number, step in enumerate(steps):
+            for unit in (*step.products, step.unit):
+                for memory in self._touched(unit, bounds, places):
+                    if self._is_scratch(memory.number):
+                        uses.setdefault(memory, []).append(number)
         definitions = self.body.lowered.definitions
         planned, size = plan_arena(
             {memory: (memory_bytes(definitions[memory.number]), min(at), max(at)) for memory, at in uses.items()}
@@ -166,14 +173,39 @@ class _Builder:
 
     # Statements
 
-    def _statement(self, unit: Unit, bounds: Mapping[int, Bound], places: Places) -> Apply | Product:
-        if unit.kind == "group":
-            bound = bounds[unit.number]
-            windows = tuple(
-                self._window(memory.number, elements, buffer.written)
-                for (memory, elements), buffer in zip(bound.memories, bound.region.buffers, strict=True)
-            )
-            return Apply(bound.region, windows)
+    def _joined(self, units: Sequence[Unit], bounds: Mapping[int, Bound], places: Places) -> list[Step]:
+        def touched(unit: Unit) -> list[int]:
+            return [memory.number for memory in self._touched(unit, bounds, places)]
+
+        def fits(group: Unit, calls: Sequence[Unit]) -> bool:
+            products = [self._product(call, places) for call in calls]
+            good = all(self._fixed(product) and worth_fusing(product, self.rolled.trips) for product in products)
+            return good and not isinstance(join(products, self._apply(group, bounds)), str)
+
+        return join_steps(units, touched, self._is_scratch, fits)
+
+    def _statement(self, step: Step, bounds: Mapping[int, Bound], places: Places) -> Apply | Product | Fused:
+        if step.unit.kind == "call":
+            product = self._product(step.unit, places)
+            worth = self._fixed(product) and worth_packing(product, self.rolled.trips)
+            return self._packed(product) if worth else product
+        apply = self._apply(step.unit, bounds)
+        if not step.products:
+            return apply
+        found = join([self._product(call, places) for call in step.products], apply)
+        assert isinstance(found, Fused)
+        return replace(found, products=tuple(self._packed(product) for product in found.products))
+
+    def _apply(self, unit: Unit, bounds: Mapping[int, Bound]) -> Apply:
+        bound = bounds[unit.number]
+        assert isinstance(bound.region, Region), "a loop's own groups are regions"
+        windows = tuple(
+            self._window(memory.number, elements, buffer.written)
+            for (memory, elements), buffer in zip(bound.memories, bound.region.buffers, strict=True)
+        )
+        return Apply(bound.region, windows)
+
+    def _product(self, unit: Unit, places: Places) -> Product:
         call = self.body.lowered.calls[unit.number]
         (result,) = (index for index in call.results if index is not None)
         definition = self.body.lowered.definitions[result]
@@ -181,8 +213,7 @@ class _Builder:
             self._term(places, left, right) for left, right in zip(call.args[::2], call.args[1::2], strict=True)
         )
         rows, columns = definition.shape
-        product = Product(definition.dtype, rows, columns, terms, self._window(result, 0, True), columns)
-        return self._packed(product) if self._worth_packing(product) else product
+        return Product(definition.dtype, rows, columns, terms, self._window(result, 0, True), columns)
 
     def _term(self, places: Places, left: Reference, right: Reference) -> Term:
         memory, a = places.window(left)
@@ -190,9 +221,9 @@ class _Builder:
         memory, b = places.window(right)
         return Term(a.shape[1], left_window, _pair(a), self._window(memory.number, b.offset, False), _pair(b))
 
-    def _worth_packing(self, product: Product) -> bool:
-        fixed = all(term.right.value < 0 and term.right.step == 0 for term in product.terms)
-        return fixed and worth_packing(product, self.rolled.trips)
+    def _fixed(self, product: Product) -> bool:
+        """Return whether the right factors are the same in every trip, and come from outside."""
+        return all(term.right.value < 0 and term.right.step == 0 for term in product.terms)
 
     def _packed(self, product: Product) -> Product:
         """Return the product with its right factors in panels; they are filled at the beginning of every call."""

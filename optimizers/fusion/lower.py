@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 # Imported for their handlers, which register themselves.
-from optimizers.fusion import elementwise, gradients, pooling, reductions  # noqa: F401
+from optimizers.fusion import convolution, elementwise, embedding, gradients, pooling, reductions  # noqa: F401
+from optimizers.fusion.attention_match import find_attentions
 from optimizers.fusion.capture import Captured, UnfusableError
+from optimizers.fusion.convolution_layout import arranged
 from optimizers.fusion.graph import DTYPES, Call, Lowered, users_of
 from optimizers.fusion.lowering import HANDLERS, Lowering, View, handles
 
@@ -23,10 +25,13 @@ def lower(captured: Captured, excluded: Collection[str] = ()) -> Lowered:
 
     Raises UnfusableError for an output that is neither tensor nor plain value.
     """
+    captured = arranged(captured, excluded)
     lowering = Lowering(excluded)
+    lowering.device = captured.device.type
     environment: dict[torch.fx.Node, Any] = {}
     outputs: tuple[Any, ...] = ()
     number = 0
+    attentions = find_attentions(captured.graph.graph, excluded)
     for node in captured.graph.graph.nodes:
         lowering.node = node.name
         if node.op == "placeholder":
@@ -37,9 +42,11 @@ def lower(captured: Captured, excluded: Collection[str] = ()) -> Lowered:
         elif node.op == "output":
             outputs = tuple(_output(item, environment) for item in node.args[0])
         else:
-            environment[node] = _lower_node(lowering, node, environment)
+            value = attentions[node](lowering, environment) if node in attentions else NotImplemented
+            environment[node] = _lower_node(lowering, node, environment) if value is NotImplemented else value
     definitions = tuple(lowering.definitions)
-    return Lowered(definitions, tuple(lowering.calls), outputs, tuple(lowering.constants), users_of(definitions))
+    constants, users = tuple(lowering.constants), users_of(definitions)
+    return Lowered(definitions, tuple(lowering.calls), outputs, constants, users, frozenset(excluded))
 
 
 def _placeholder(lowering: Lowering, node: torch.fx.Node, number: int, weights: int) -> View:

@@ -67,6 +67,8 @@ class Lowering:
 
     def __init__(self, excluded: Collection[str] = ()) -> None:
         self.excluded = excluded
+        self.device = "cpu"
+        """The type of the device that the program is for."""
         self.definitions: list[Definition] = []
         self.calls: list[Call] = []
         self.constants: list[torch.Tensor] = []

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import operator
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from optimizers.fusion.capture import Captured
+from optimizers.fusion.capture import Captured, Signature
 from optimizers.fusion.guards import Guards
 from optimizers.fusion.runtime import Runner
+
+if TYPE_CHECKING:
+    from optimizers.fusion.cuda_runner import CudaRunner
 
 
 class FusedModule(torch.nn.Module):
@@ -22,7 +25,7 @@ class FusedModule(torch.nn.Module):
     in the captured train or eval mode. Everything else runs the original: `fallbacks` counts why.
     """
 
-    def __init__(self, original: torch.nn.Module, captured: Captured, runner: Runner) -> None:
+    def __init__(self, original: torch.nn.Module, captured: Captured | Signature, runner: Runner | CudaRunner) -> None:
         super().__init__()
         # The same dictionaries, not copies: what is replaced in one is replaced in the other.
         for name in ("_parameters", "_buffers", "_modules"):
@@ -72,7 +75,7 @@ class FusedModule(torch.nn.Module):
         return self._around(copy.copy(self.original))
 
     def _around(self, model: torch.nn.Module) -> FusedModule:
-        fused = FusedModule(model, self.captured, Runner(self.runner.program, self.runner.kernels))
+        fused = FusedModule(model, self.captured, self.runner.again())
         fused.measured = self.measured
         # The copy's guards hold for the model as it is now, which may no longer be what was captured.
         fused._stale = self._stale or self._guards.changed()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,10 +15,14 @@ from analyzer.identity import content_id
 from analyzer.progress import Progress, silent
 from analyzer.run import Run
 from analyzer.workload import Workload
-from optimizers.fusion.api import NAME, Fused, build, fuse_measured, graph_hash
+from optimizers.fusion.alternatives import two_ways
+from optimizers.fusion.api import NAME, Fused, build, fuse_measured, graph_hash, tensors_of
 from optimizers.fusion.capture import UnfusableError, capture
+from optimizers.fusion.compile_cost import remember
 from optimizers.fusion.module import FusedModule
-from optimizers.fusion.plan import find_targets, unsupported_targets
+from optimizers.fusion.plan import find_targets, predicted_apply, unsupported_targets
+from optimizers.fusion.proof import graph_ops, prove_regions, proven
+from optimizers.fusion.proof_record import FILE, Proof, RegionProof, save_proof
 from optimizers.fusion.runtime import Runner
 from optimizers.plan import Applied, Options, Plan, Refusal
 
@@ -50,9 +56,8 @@ class Fusion:
         """Return the stretches of ops that would become kernels, or why none would."""
         assert isinstance(options, FusionOptions)
         if run.device.kind != "cpu":
-            return Refusal(
-                NAME, f"this version of fusion runs on the CPU only; the run was captured on {run.device.kind}"
-            )
+            where = f"this version plans fusion for runs on the CPU only, and this one is of a {run.device.kind} device"
+            return Refusal(NAME, f"{where}; hotbench.optimize(model, inputs) fuses a model there")
         targets, estimate = find_targets(run)
         taken = [target for target in targets if not target.refusal]
         if not taken:
@@ -61,7 +66,9 @@ class Fusion:
         summary = f"{ops:,} of {sum(1 for _ in run.graph.top_level()):,} ops become part of generated kernels"
         chosen = {"max_error": options.max_error, "min_gain": options.min_gain}
         identity = content_id("plan", [run.id, NAME, chosen, [target.title for target in targets]])
-        return Plan(identity, run.id, NAME, chosen, (*targets, *unsupported_targets(run)), estimate, summary)
+        everything = (*targets, *unsupported_targets(run))
+        took = predicted_apply(run, targets)
+        return Plan(identity, run.id, NAME, chosen, everything, estimate, summary, compile_seconds=took)
 
     def apply(self, workload: Workload, plan: Plan, progress: Progress = silent) -> tuple[Workload, Applied] | Refusal:
         """Return the workload with a fused model, and what was decided; a Refusal where eager is as fast."""
@@ -70,18 +77,22 @@ class Fusion:
         if workload.training:
             return _apply_training(workload, plan, progress)
         args, kwargs = workload.batch(0)
+        stages = Stages(progress)
         fused = fuse_measured(
             workload.model,
             args,
             kwargs,
             max_error=plan.options.get("max_error"),
             min_gain=float(plan.options.get("min_gain", 0.0)),
-            progress=progress,
+            progress=stages,
         )
         if isinstance(fused, Refusal):
             return fused
+        stages("proving regions", 0.9)
+        remember(plan.compile_seconds, sum(stages.seconds.values()))
+        proof = prove(fused, workload.model, stages.seconds)
         workload.model = fused.module
-        return workload, Applied(plan, decisions(fused), blobs(fused))
+        return workload, Applied(plan, decisions(fused), {**blobs(fused), FILE: save_proof(proof)})
 
     def rebuild(self, workload: Workload, applied: Applied) -> Workload:
         """Repeat the decisions on a fresh workload. Raises RecordError where graph or program differ."""
@@ -109,9 +120,53 @@ class Fusion:
 
 def _apply_training(workload: Workload, plan: Plan, progress: Progress) -> tuple[Workload, Applied] | Refusal:
     from optimizers.fusion.backend_training import fuse_training
+    from optimizers.fusion.live_training import Watch, prove_training
 
-    fused = fuse_training(workload, plan.options.get("max_error"), float(plan.options.get("min_gain", 0.0)), progress)
-    return fused if isinstance(fused, Refusal) else (workload, Applied(plan, *fused))
+    stages, watch = Stages(progress), Watch()
+    max_error, min_gain = plan.options.get("max_error"), float(plan.options.get("min_gain", 0.0))
+    fused = fuse_training(workload, max_error, min_gain, stages, watch)
+    if isinstance(fused, Refusal):
+        return fused
+    decided, sources = fused
+    stages("proving regions", 0.95)
+    remember(plan.compile_seconds, sum(stages.seconds.values()))
+    proof = prove_training(watch, decided, stages.seconds)
+    return workload, Applied(plan, decided, {**sources, FILE: save_proof(proof)})
+
+
+_DONE = "fused"
+"""Told when all is done: no stage of its own."""
+
+
+class Stages:
+    """A Progress that passes everything on and keeps how long each stage took."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._began: tuple[str, float] | None = None
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        """Tell of a stage that begins."""
+        now = time.perf_counter()
+        if self._began is not None and self._began[0] != _DONE:
+            name, began = self._began
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - began
+        self._began = (stage, now)
+        self._progress(stage, fraction)
+
+
+def prove(fused: Fused, model: torch.nn.Module, seconds: Mapping[str, float]) -> Proof:
+    """Return the proof of a fused model's regions. seconds: what applying took, by stage."""
+    weights, inputs = tensors_of(model, fused.captured)
+    regions: tuple[RegionProof, ...] = ()
+    problem = "kernels on a GPU are not proven one by one yet"
+    if all(tensor.device.type == "cpu" for tensor in (*weights, *inputs)):
+        regions, problem = proven(
+            lambda: prove_regions(fused.captured, fused.program, fused.kernels, fused.choices, weights, inputs)
+        )
+    whole = (*two_ways(fused.comparison, True, "program"), *fused.others)
+    return Proof({"": graph_ops(fused.captured, fused.program)}, regions, whole, dict(seconds), problem)
 
 
 def decisions(fused: Fused) -> dict[str, Any]:

@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 
 from analyzer.graph import Graph, Op
 from analyzer.measurement import Estimate
 from analyzer.run import Run
+from optimizers.fusion.compile_cost import Size, kernel_estimate, predict_apply, read_history
+from optimizers.fusion.plan_ops import (
+    ATTENTION,
+    LOOKUPS,
+    PRODUCTS,
+    base,
+    is_fusable,
+    is_view_of,
+    unsupported_dtypes,
+    why_library,
+)
 from optimizers.plan import Target
-
-POINTWISE = frozenset(
-    f"aten::{name}"
-    for name in (
-        "add", "sub", "rsub", "mul", "div", "true_divide", "neg", "abs", "exp", "expm1", "log", "log1p", "log2",
-        "sqrt", "rsqrt", "reciprocal", "sigmoid", "tanh", "erf", "sin", "cos", "floor", "ceil", "round", "trunc",
-        "sign", "relu", "gelu", "silu", "leaky_relu", "elu", "hardtanh", "relu6", "clamp", "clamp_min", "clamp_max",
-        "maximum", "minimum", "pow", "square", "remainder", "atan2", "eq", "ne", "lt", "le", "gt", "ge",
-        "logical_and", "logical_or",
-        "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__",
-        "isnan", "isinf", "where", "masked_fill", "addcmul", "clone", "to", "_to_copy", "contiguous", "type_as",
-        "zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "arange",
-        "cat", "stack", "concat", "copy_", "float",
-    )
-)  # fmt: skip
-REDUCTIONS = frozenset(
-    f"aten::{name}"
-    for name in (
-        "sum", "mean", "amax", "amin", "any", "all", "var", "var_mean", "std", "softmax", "log_softmax", "layer_norm",
-        "batch_norm", "norm", "linalg_vector_norm", "rms_norm",
-    )
-)  # fmt: skip
-VIEWS = frozenset(
-    f"aten::{name}"
-    for name in (
-        "view", "reshape", "permute", "transpose", "t", "expand", "expand_as", "slice", "select", "chunk", "split",
-        "unbind", "squeeze", "unsqueeze", "flatten", "narrow", "detach", "alias", "as_strided", "unflatten", "movedim",
-        "swapaxes", "numpy_T", "split_with_sizes", "tensor_split", "view_as", "resolve_conj", "dropout", "result_type",
-    )
-)  # fmt: skip
 
 KERNEL_CALL_SECONDS = 1.5e-6
 """One call of a compiled kernel from Python, with its addresses bound before."""
 ASSUMED_BYTES_PER_SECOND = 8e9
 """Where the run's device has no measured bandwidth."""
+ASSUMED_FLOPS_PER_SECOND = 5e10
+"""Where the run's device has no measured peak."""
 _HOISTED = 0.6
-_ROLLED = 0.2
-"""What is left of the program's cost at best where steps that repeat become one kernel."""
+_LOOP_PEAK = 0.5
+"""The share of the device's peak that products inside a loop's kernel reach."""
+_LOOP_VALUE_SECONDS = 5e-10
+"""One elementwise result inside a loop's kernel, exponentials and the like counted in."""
+_VALUE_SECONDS, _FUNCTION_SECONDS = 1e-10, 5e-10
+"""One result of an arithmetic op in a kernel, and one of an exponential or the like."""
+_FUNCTIONS = frozenset(
+    """exp expm1 log log1p log2 sigmoid tanh erf sin cos gelu silu elu pow atan2 softmax log_softmax _softmax
+    _log_softmax gelu_backward silu_backward""".split()
+)
+_LOOP_LOW, _LOOP_HIGH = 2.5, 0.4
+"""How far a loop's kernel may be from its model."""
 _LONGEST_PERIOD = 400
 _LOW, _HIGH = 0.6, 1.1
 """How far the saving may be from the model's: other libraries' ops take over caches, dispatch gets shorter."""
@@ -66,24 +63,35 @@ class Stretch:
 
 
 def stretches(graph: Graph) -> list[Stretch]:
-    """Return every stretch of fusable ops in the order of the program."""
+    """Return every stretch of fusable ops in the order of the program, those of forward and of backward apart."""
     found: list[Stretch] = []
     current: list[Op] = []
     for op in graph.top_level():
-        if op.name in VIEWS:
+        if is_view_of(op.name) and op.phase != "optimizer":
             continue
-        if op.name in POINTWISE | REDUCTIONS:
-            current.append(op)
-        elif current:
+        takes = not refusal_of(graph, op)
+        if current and (not takes or op.phase != current[-1].phase):
             found.append(Stretch(tuple(current)))
             current = []
+        if takes:
+            current.append(op)
     return [*found, Stretch(tuple(current))] if current else found
+
+
+def refusal_of(graph: Graph, op: Op) -> str:
+    """Return why an op is left to the library, "" where a generated kernel computes it."""
+    reason = why_library(op.name, op.phase)
+    if reason:
+        return reason
+    odd = unsupported_dtypes(graph.tensors[k].dtype for k in (*op.inputs, *op.outputs))
+    return f"its tensors are {', '.join(odd)}, in which no kernel computes" if odd else ""
 
 
 def find_targets(run: Run) -> tuple[tuple[Target, ...], Estimate]:
     """Return the targets, the one that saves most first, and the predicted speedup of the step."""
     graph = run.graph
     gap, scale = _python_seconds(run), _profiler_scale(run)
+    compiling = kernel_estimate(read_history())
     grouped: dict[tuple[str, ...], list[Stretch]] = {}
     for stretch in stretches(graph):
         grouped.setdefault(stretch.signature, []).append(stretch)
@@ -97,14 +105,16 @@ def find_targets(run: Run) -> tuple[tuple[Target, ...], Estimate]:
             )
             continue
         estimate = Estimate(_LOW * saved, saved, _HIGH * saved, "s", _BASIS)
-        targets.append(Target(_title(signature, len(alike)), ops, estimate))
+        targets.append(Target(_title(signature, len(alike)), ops, estimate, compile_seconds=compiling))
     targets.sort(key=lambda target: -(target.estimate.mid if target.estimate else 0.0))
     return tuple(targets), _speedup(run, targets)
 
 
 _BASIS = (
     "measured times of the ops, and the Python between them, less one kernel call "
-    f"({KERNEL_CALL_SECONDS * 1e6:.1f} us) a stretch and its inputs and outputs moved once at memory bandwidth"
+    f"({KERNEL_CALL_SECONDS * 1e6:.1f} us) a stretch and, whichever is more, its inputs and outputs "
+    f"moved once at memory bandwidth or its values computed at {_VALUE_SECONDS * 1e9} ns, of functions such as tanh "
+    f"at {_FUNCTION_SECONDS * 1e9} ns"
 )
 
 
@@ -114,23 +124,57 @@ def _speedup(run: Run, targets: Sequence[Target]) -> Estimate:
     low:  only the targets get faster, by the cautious share of what they save.
     mid:  the step becomes the library's kernels and the generated ones, each at the cost of one call from a
           straight-line program: views, composite ops and the Python between ops are gone.
-    high: the library's calls get cheaper too, where products of all steps of a loop become one, and more so where
-          most of the ops repeat: the loop that they were unrolled from can become one kernel.
+    high: the library's calls get cheaper too, where products of all steps of a loop become one.
+    Where most of the ops repeat, the loop that they were unrolled from can become one kernel: mid and high are its.
     """
     step = run.step_seconds.median
     saved = sum(target.estimate.mid for target in targets if target.estimate)
     low = step / max(step - min(_LOW * saved, 0.97 * step), 1e-12)
     after = _program_seconds(run, targets)
-    mid = max(low, step / max(after, 0.02 * step))
-    best = _ROLLED if _repeats([op.name for op in run.graph.top_level()]) else _HOISTED
-    return Estimate(low, mid, max(mid, step / max(best * after, 0.02 * step)), "x", _STEP_BASIS)
+    least = 0.02 * step
+    if _repeats(tuple(op.name for op in run.graph.top_level() if op.phase != "optimizer")):
+        loop = min(after, _loop_seconds(run) + _outside_seconds(run))
+        low = max(low, step / max(min(after, _LOOP_LOW * loop), least))
+        mid = max(low, step / max(loop, least))
+        return Estimate(low, mid, max(mid, step / max(_LOOP_HIGH * loop, least)), "x", _LOOP_BASIS)
+    mid = max(low, step / max(after, least))
+    return Estimate(low, mid, max(mid, step / max(_HOISTED * after, least)), "x", _STEP_BASIS)
 
 
-def _repeats(names: Sequence[str]) -> bool:
+def _loop_seconds(run: Run) -> float:
+    """Return the predicted seconds of the whole step as loops: products at a share of the peak, values one by one."""
+    graph, peak = run.graph, run.device.flops_per_second
+    rate = _LOOP_PEAK * (peak.value if peak is not None else ASSUMED_FLOPS_PER_SECOND)
+    products = sum(_flops(graph, op) for op in graph.top_level() if base(op.name) in PRODUCTS)
+    values = sum(_result_elements(graph, op) for op in graph.top_level() if is_fusable(op.name))
+    return products / rate + values * _LOOP_VALUE_SECONDS + KERNEL_CALL_SECONDS
+
+
+def _outside_seconds(run: Run) -> float:
+    """Return the seconds of what no kernel takes: the optimizer's step, and ops of other kinds."""
+    graph, scale = run.graph, _profiler_scale(run)
+    gap = _python_seconds(run)
+    left = [op for op in graph.top_level() if not (is_view_of(op.name) or base(op.name) in PRODUCTS)]
+    left = [op for op in left if op.phase == "optimizer" or refusal_of(graph, op)]
+    return sum(scale * _seconds(graph, op) + gap for op in left)
+
+
+def _flops(graph: Graph, op: Op) -> float:
+    return op.flops + sum(_flops(graph, graph.ops[child]) for child in graph.children[op.index])
+
+
+def _result_elements(graph: Graph, op: Op) -> int:
+    return max((math.prod(graph.tensors[k].shape) for k in op.outputs), default=0)
+
+
+@lru_cache(maxsize=8)
+def _repeats(names: tuple[str, ...]) -> bool:
     """Return whether nearly every op is what stands a fixed distance before it, three times or more."""
-    for period in range(2, min(len(names) // 3, _LONGEST_PERIOD) + 1):
-        alike = sum(first == second for first, second in zip(names, names[period:], strict=False))
-        if alike >= 0.9 * (len(names) - period) and len(set(names[:period])) > 1:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    codes = np.array([numbers[name] for name in names], np.int32)
+    for period in range(2, min(len(codes) // 3, _LONGEST_PERIOD) + 1):
+        alike = np.count_nonzero(codes[:-period] == codes[period:])
+        if alike >= 0.9 * (len(codes) - period) and len(set(names[:period])) > 1:
             return True
     return False
 
@@ -138,8 +182,12 @@ def _repeats(names: Sequence[str]) -> bool:
 _STEP_BASIS = (
     "low: measured times of the ops less what the fused stretches save; mid: the measured times of the library's "
     f"kernels plus {KERNEL_CALL_SECONDS * 1e6:.1f} us a call and the generated kernels at memory bandwidth; "
-    f"high: that times {_HOISTED}, for products that are taken out of loops, or {_ROLLED} where the ops repeat and a "
-    "loop can become one kernel"
+    f"high: that times {_HOISTED}, for products that are taken out of loops"
+)
+_LOOP_BASIS = (
+    "the ops repeat, so that a loop can become one kernel; low: measured times of the ops less what the fused "
+    f"stretches save; mid: products at {_LOOP_PEAK:.0%} of the device's measured peak, every other value at "
+    f"{_LOOP_VALUE_SECONDS * 1e9:.1f} ns, and what stays outside as measured; high: {_LOOP_HIGH} of that"
 )
 
 
@@ -149,12 +197,12 @@ def _program_seconds(run: Run, targets: Sequence[Target]) -> float:
     taken = {index for target in targets if not target.refusal for index in target.ops}
     total = 0.0
     for op in graph.top_level():
-        if op.index not in taken and op.name not in VIEWS:
+        if op.index not in taken and not is_view_of(op.name):
             total += scale * _executing_seconds(graph, op) + KERNEL_CALL_SECONDS
     for stretch in stretches(graph):
         if stretch.ops[0].index in taken:
-            moved = _bytes_moved(graph, stretch) / _bandwidth(run)
-            total += KERNEL_CALL_SECONDS + min(moved, scale * sum(_seconds(graph, op) for op in stretch.ops))
+            now = scale * sum(_seconds(graph, op) for op in stretch.ops)
+            total += KERNEL_CALL_SECONDS + min(_kernel_seconds(run, stretch), now)
     return total
 
 
@@ -179,7 +227,17 @@ def _python_seconds(run: Run) -> float:
 
 def _saved_seconds(run: Run, stretch: Stretch, gap: float, scale: float) -> float:
     now = sum(scale * _seconds(run.graph, op) + gap for op in stretch.ops)
-    return now - KERNEL_CALL_SECONDS - _bytes_moved(run.graph, stretch) / _bandwidth(run)
+    return now - KERNEL_CALL_SECONDS - _kernel_seconds(run, stretch)
+
+
+def _kernel_seconds(run: Run, stretch: Stretch) -> float:
+    """Return the predicted seconds of one kernel: its memory moved once, or its values computed, whichever is more."""
+    graph = run.graph
+    computed = sum(
+        _result_elements(graph, op) * (_FUNCTION_SECONDS if base(op.name) in _FUNCTIONS else _VALUE_SECONDS)
+        for op in stretch.ops
+    )
+    return max(_bytes_moved(graph, stretch) / _bandwidth(run), computed)
 
 
 def _seconds(graph: Graph, op: Op) -> float:
@@ -190,7 +248,7 @@ def _seconds(graph: Graph, op: Op) -> float:
 def _bytes_moved(graph: Graph, stretch: Stretch) -> int:
     """Return the bytes of what enters the stretch and of what later ops read of it."""
     made = {tensor for op in stretch.ops for tensor in op.outputs}
-    read = {tensor for op in stretch.ops for tensor in op.inputs} - made
+    read = {tensor for op in stretch.ops for tensor in op.inputs[base(op.name) in LOOKUPS :]} - made
     inside = {op.index for op in stretch.ops}
     leaving = {tensor for tensor in made if any(op not in inside for op in graph.readers.get(tensor, ()))}
     return sum(graph.tensors[tensor].nbytes for tensor in read | leaving)
@@ -210,13 +268,31 @@ def _title(signature: tuple[str, ...], times: int) -> str:
 
 
 def unsupported_targets(run: Run) -> tuple[Target, ...]:
-    """Return a refused target for each kind of op that stays with the library."""
-    known = POINTWISE | REDUCTIONS | VIEWS
-    names: dict[str, list[int]] = {}
+    """Return a refused target for each kind of op that stays with the library, with the reason."""
+    left: dict[tuple[str, str], list[int]] = {}
     for op in run.graph.top_level():
-        if op.name not in known:
-            names.setdefault(op.name, []).append(op.index)
+        if is_view_of(op.name) and op.phase != "optimizer":
+            continue
+        if reason := refusal_of(run.graph, op):
+            left.setdefault((op.name, reason), []).append(op.index)
     return tuple(
-        Target(f"{json.dumps(name)[1:-1]}, {len(ops)} times", tuple(ops), None, "stays with the library")
-        for name, ops in names.items()
+        Target(f"{json.dumps(name)[1:-1]}, {len(ops)} time{'s' if len(ops) > 1 else ''}", tuple(ops), None, reason)
+        for (name, reason), ops in left.items()
     )
+
+
+def predicted_apply(run: Run, targets: Sequence[Target]) -> Estimate:
+    """Return the expected seconds of applying the plan."""
+    return predict_apply(size_of(run, targets), read_history())
+
+
+def size_of(run: Run, targets: Sequence[Target]) -> Size:
+    """Return what there is to build for these targets."""
+    ops = [op for op in run.graph.top_level() if op.phase != "optimizer"]
+    kernels = sum(1 for target in targets if not target.refusal)
+    loops = int(_repeats(tuple(op.name for op in ops)))
+    if not loops:
+        # Generated products and attentions are built to be measured, whichever is kept.
+        tried = [op for op in ops if base(op.name) in PRODUCTS | ATTENTION]
+        kernels += len({(op.name, *(run.graph.tensors[k].shape for k in op.inputs)) for op in tried})
+    return Size(len(ops), kernels, loops, run.training, run.step_seconds.median)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from kernels.compiler.convolution_ir import Axis
+from optimizers.fusion.convolution import padded_average
 from optimizers.fusion.elementwise import FLOATING, _short
 from optimizers.fusion.lowering import Lowering, View, handles
 
@@ -21,6 +23,8 @@ def _pool(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str, A
     out = node.meta["val"][0] if maximum else node.meta["val"]
     x, window = args[0], _pair(args[1])
     step = _pair(args[2]) if len(args) > 2 and args[2] else window
+    if not maximum and (averaged := _padded_average(b, node, args, kwargs)) is not None:
+        return averaged
     plain = kwargs == {} and _is_plain(args[3:], maximum)
     if not plain or math.prod(window) > _LARGEST_WINDOW or x.dtype not in FLOATING:
         return NotImplemented
@@ -34,6 +38,18 @@ def _pool(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str, A
     if len(places) == 1:
         total = b.apply("identity", total, like=out)
     return (total, None) if maximum else b.apply("div", total, float(math.prod(window)), like=out)
+
+
+def _padded_average(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str, Any]) -> View | None:
+    """Return the average over padded windows, all of which have the same divisor; None where they have not."""
+    defaults: list[Any] = [[0], False, True, None]
+    padding, ceil, counts_padding, divisor = [*args[3:], *defaults[len(args[3:]) :]]
+    if kwargs or not any(padding) or ceil or not counts_padding:
+        return None
+    window, x, extents = _pair(args[1]), args[0], node.meta["val"].shape[-2:]
+    step = _pair(args[2]) if args[2] else window
+    axes = [Axis(x.shape[k - 2], window[k], step[k], _pair(padding)[k], 1, int(extents[k])) for k in range(2)]
+    return padded_average(b, node, x, axes, float(divisor or math.prod(window)))
 
 
 def _pair(value: Sequence[int]) -> tuple[int, int]:

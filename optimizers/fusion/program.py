@@ -5,13 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
+
+from kernels.compiler.attention_ir import AttentionKernel
+from kernels.compiler.convolution_ir import ConvolutionKernel
+from kernels.compiler.gather_ir import GatherKernel
 from kernels.compiler.ir import Region
 from kernels.compiler.loop_ir import LoopProgram
+from kernels.compiler.product_ir import ProductKernel
+from optimizers.fusion.attention import attention_calls, bind_attention
+from optimizers.fusion.convolution import bind_convolutions, convolution_calls
+from optimizers.fusion.coschedule import kept_longer
+from optimizers.fusion.embedding import bind_embeddings, embedding_calls
 from optimizers.fusion.graph import ITEM_BYTES, Lowered, Reference, is_dense, references_in
 from optimizers.fusion.group import Group, Grouping, live_definitions
 from optimizers.fusion.hoist import hoist_products
+from optimizers.fusion.linear import bind_products, linear_products
 from optimizers.fusion.loops import Loop
 from optimizers.fusion.memory import (
     Memory,
@@ -24,7 +35,8 @@ from optimizers.fusion.memory import (
     plan_arena,
     slices_of_joins,
 )
-from optimizers.fusion.regions import Bound, RegionBuilder, kernel_name
+from optimizers.fusion.memory_verify import verify_memory
+from optimizers.fusion.regions import Body, Bound, RegionBuilder, kernel_name
 from optimizers.fusion.reroll import reroll
 from optimizers.fusion.schedule import Unit, schedule
 from optimizers.fusion.text import write_source
@@ -54,9 +66,33 @@ class Program:
     source: str
 
     @property
+    def constants(self) -> tuple[torch.Tensor, ...]:
+        """Return the tensors that forward makes of Python numbers."""
+        return self.lowered.constants
+
+    @property
     def regions(self) -> dict[str, Region]:
-        """Return every distinct region by its kernel's name."""
-        return {kernel_name(bound.region): bound.region for bound in self.bounds.values()}
+        """Return every distinct region by its kernel's name, those of products left out."""
+        regions = (bound.region for bound in self.bounds.values())
+        return {kernel_name(region): region for region in regions if isinstance(region, Region)}
+
+    @property
+    def products(self) -> dict[str, ProductKernel]:
+        """Return every distinct product with its region by its kernel's name."""
+        regions = (bound.region for bound in self.bounds.values())
+        return {kernel_name(region): region for region in regions if isinstance(region, ProductKernel)}
+
+    @property
+    def convolutions(self) -> dict[str, ConvolutionKernel]:
+        """Return every distinct convolution by its kernel's name."""
+        regions = (bound.region for bound in self.bounds.values())
+        return {kernel_name(region): region for region in regions if isinstance(region, ConvolutionKernel)}
+
+    @property
+    def attentions(self) -> dict[str, AttentionKernel]:
+        """Return every distinct attention by its kernel's name."""
+        regions = (bound.region for bound in self.bounds.values())
+        return {kernel_name(region): region for region in regions if isinstance(region, AttentionKernel)}
 
     @property
     def loops(self) -> tuple[Loop, ...]:
@@ -65,9 +101,16 @@ class Program:
         return tuple(target for target in targets if isinstance(target, Loop))
 
     @property
-    def kernels(self) -> dict[str, Region | LoopProgram]:
-        """Return every distinct kernel by its name: regions and loops."""
-        return {**self.regions, **{loop.name: loop.program for loop in self.loops}}
+    def gathers(self) -> dict[str, GatherKernel]:
+        """Return every distinct embedding by its kernel's name."""
+        regions = (bound.region for bound in self.bounds.values())
+        return {kernel_name(region): region for region in regions if isinstance(region, GatherKernel)}
+
+    @property
+    def kernels(self) -> dict[str, Body | LoopProgram]:
+        """Return every distinct kernel by its name: what bounds compute, and loops."""
+        bodies = {kernel_name(bound.region): bound.region for bound in self.bounds.values()}
+        return {**bodies, **{loop.name: loop.program for loop in self.loops}}
 
     @property
     def kernel_calls(self) -> int:
@@ -91,32 +134,54 @@ def build_program(lowered: Lowered, title: str, rolled: bool = False) -> Program
     title: one line for the top of the generated source. rolled: with loops where the graph repeats itself.
     """
     lowered = reroll(lowered) if rolled else hoist_products(lowered)
+    return _built(lowered, title)
+
+
+def _built(lowered: Lowered, title: str) -> Program:
+    """Return the program of a graph whose repeats are loops already, where they are to be."""
     groups = Grouping(lowered).run()
-    units = schedule(lowered, groups)
+    order = schedule(lowered, groups)
     slices = slices_of_joins(lowered, groups)
-    kinds, staged = memory_kinds(lowered, units, groups, slices)
+    products = linear_products(lowered)
+    kernels = {*products, *convolution_calls(lowered), *attention_calls(lowered), *embedding_calls(lowered)}
+    kinds, staged = memory_kinds(lowered, order, groups, slices, kernels)
     places = find_places(lowered, kinds)
     for source, part in slices.items():
         places.places[source] = places.places[part]
     bounds = {group.number: RegionBuilder(group, lowered.definitions, places).build() for group in groups}
-    uses = _uses(lowered, units, bounds, places)
+    linears = bind_products(lowered, order, bounds, places, products)
+    if linears.stay:
+        # What surrounds them was placed for kernels: it is placed again, for the library.
+        return _built(replace(lowered, library=lowered.library | linears.stay), title)
+    units, bounds = bind_convolutions(lowered, linears.units, linears.bounds, places)
+    units, bounds = bind_attention(lowered, units, bounds, places)
+    units, bounds = bind_embeddings(lowered, units, bounds, places)
+    uses = kept_longer(_uses(lowered, units, bounds, places), torch.get_num_threads())
     slots, size = plan_arena(uses)
-    draft = Program(lowered, tuple(units), bounds, places, slots, size, staged, "")
-    return Program(lowered, tuple(units), bounds, places, slots, size, staged, write_source(draft, title))
+    draft = Program(lowered, units, bounds, places, slots, size, staged, "")
+    verify_memory(draft)
+    return replace(draft, source=write_source(draft, title))
 
 
 def memory_kinds(
-    lowered: Lowered, units: Sequence[Unit], groups: Sequence[Group], slices: dict[int, int]
+    lowered: Lowered,
+    units: Sequence[Unit],
+    groups: Sequence[Group],
+    slices: dict[int, int],
+    products: Collection[int] = (),
 ) -> tuple[dict[int, str], tuple[int, ...]]:
-    """Return the kind of memory of each definition that owns some, and the inputs that are staged in the arena."""
+    """Return the kind of memory of each definition that owns some, and the inputs that are staged in the arena.
+
+    products: numbers of the calls that kernels will compute.
+    """
     live = live_definitions(lowered)
     returned = {item.source for item in references_in(lowered.outputs)}
     called = [
         reference
         for unit in units
         if unit.kind == "call"
-        # A loop reads addresses: it needs no tensor, and so no view.
-        if not isinstance(lowered.calls[unit.number].target, Loop)
+        # A kernel reads addresses: it needs no tensor, and so no view.
+        if unit.number not in products and not isinstance(lowered.calls[unit.number].target, Loop)
         for reference in lowered.call_inputs(lowered.calls[unit.number])
     ]
     views = _views_of(lowered, called, slices)
@@ -129,10 +194,10 @@ def memory_kinds(
             kinds[index] = "arena" if index in staged else definition.kind
         elif index not in live or definition.place is not None:
             continue
-        elif definition.kind == "call":
+        elif definition.kind == "call" and definition.number not in products:
             owned = out_variant(lowered.calls[definition.number], lowered) and index not in returned
             kinds[index] = "arena" if owned else "library"
-        elif definition.kind == "join" or index in stored:
+        elif definition.kind in ("call", "join") or index in stored:
             fresh = index in returned and memory_bytes(definition) > VIEW_BYTES * views[index]
             kinds[index] = "output" if fresh else "arena"
     return kinds, staged

@@ -54,12 +54,19 @@ def _extreme(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str
 
 
 def _moments(b: Lowering, x: View, axes: list[int], correction: float) -> tuple[View, View, View]:
-    """Return (x - mean, mean, variance), in two passes as ATen does; the statistics keep their axes."""
-    count = _count(x, axes)
-    mean = b.apply("div", b.reduce("reduce_sum", x, axes), float(count))
+    """Return (x - mean, mean, variance); the statistics keep their axes.
+
+    The mean is rounded, and what that leaves in x - mean is taken out of all three: of equal values it would be all.
+    """
+    count = float(_count(x, axes))
+    mean = b.apply("div", b.reduce("reduce_sum", x, axes), count)
     centred = b.apply("sub", x, mean)
+    left = b.apply("div", b.reduce("reduce_sum", centred, axes), count)
     squares = b.reduce("reduce_sum", b.apply("mul", centred, centred), axes)
-    return centred, mean, b.apply("div", squares, max(float(count) - correction, 0.0))
+    # Of the sum of squares, not of each: that would be one more walk over the row.
+    squares = b.apply("sub", squares, b.apply("mul", b.apply("mul", left, left), count))
+    variance = b.apply("div", b.apply("maximum", squares, 0.0), max(count - correction, 0.0))
+    return b.apply("sub", centred, left), b.apply("add", mean, left), variance
 
 
 @handles("var", "var_mean")
@@ -84,7 +91,8 @@ def _softmax(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict[str
     powers = b.apply("exp", shifted)
     total = b.reduce("reduce_sum", powers, [args[1]])
     if _short(node) == "_softmax":
-        return b.apply("div", powers, total, like=out)
+        # One division a row: it takes the processor as long as ten products.
+        return b.apply("mul", powers, b.apply("reciprocal", total), like=out)
     return b.apply("sub", shifted, b.apply("log", total), like=out)
 
 

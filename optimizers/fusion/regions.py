@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kernels.compiler.attention_ir import AttentionKernel
+from kernels.compiler.convolution_ir import ConvolutionKernel
+from kernels.compiler.gather_ir import GatherKernel
 from kernels.compiler.ir import COMPARE, Access, Buffer, Region, Store, Value
+from kernels.compiler.product_ir import ProductKernel
 from optimizers.fusion.graph import Affine, Definition, Map, Operand, Reference, Scalar, invert, linear
 from optimizers.fusion.group import Group, axes_of
 from optimizers.fusion.memory import Memory, Places
+
+Body = Region | ProductKernel | ConvolutionKernel | AttentionKernel | GatherKernel
+"""What one kernel computes; each has a `key()` and `buffers`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A region and, for each of its buffers, where it begins: a memory and an offset in elements of it."""
 
-    region: Region
+    region: Body
     memories: tuple[tuple[Memory, int], ...]
     nodes: tuple[str, ...]
     """Nodes of the captured graph that it computes, at least in part."""
+    product: str = ""
+    """Of a product with its region: the name that leaves the product to the library, and nothing else."""
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Return what is to be excluded from the program where the kernel is not the fastest way."""
+        return (self.product,) if self.product else self.nodes
 
 
-def kernel_name(region: Region) -> str:
+_KINDS: Mapping[type, str] = {
+    Region: "region",
+    ProductKernel: "product",
+    ConvolutionKernel: "convolution",
+    AttentionKernel: "attention",
+    GatherKernel: "gather",
+}
+
+
+def kernel_name(region: Body) -> str:
     """Return the name under which a region's kernel is known in the program's source."""
-    return f"region_{region.key()[:12]}"
+    return f"{_KINDS[type(region)]}_{region.key()[:12]}"
 
 
 class RegionBuilder:

@@ -13,27 +13,47 @@ from typing import Any
 import torch
 
 from analyzer.errors import HotbenchError
+from kernels.compiler.attention_compile import CompiledAttention, compile_attention
 from kernels.compiler.cache import default_folder
 from kernels.compiler.compile import CompiledKernel, compile_region
+from kernels.compiler.convolution_compile import CompiledConvolution, compile_convolution
+from kernels.compiler.gather_compile import CompiledGather, compile_gather
 from kernels.compiler.ir import IrError
 from kernels.compiler.loop_compile import CompiledLoop, compile_loop
+from kernels.compiler.product_compile import CompiledProduct, compile_product
+from kernels.compiler.stored_kernel import StoredKernel
 from optimizers.fusion.capture import UnfusableError
+from optimizers.fusion.coschedule_run import Joiner
 from optimizers.fusion.memory import ALIGNMENT
 from optimizers.fusion.program import Program
+from optimizers.fusion.stored import StoredProgram
 
 KernelCall = Callable[..., None]
 Run = Callable[..., tuple[Any, ...]]
-Kernel = CompiledKernel | CompiledLoop
+Kernel = (
+    CompiledKernel
+    | CompiledProduct
+    | CompiledConvolution
+    | CompiledAttention
+    | CompiledGather
+    | CompiledLoop
+    | StoredKernel
+)
 
 
 def compile_kernels(program: Program) -> dict[str, Kernel]:
-    """Return the kernel of each distinct region and loop, by its name in the program's source.
+    """Return the kernel of each distinct region, product and loop, by its name in the program's source.
 
     Raises UnfusableError for a region that the compiler refuses, HotbenchError where its cache can't be written.
     """
     try:
         regions = {name: compile_region(region) for name, region in program.regions.items()}
-        return {**regions, **{loop.name: compile_loop(loop.program) for loop in program.loops}}
+        products = {name: compile_product(product) for name, product in program.products.items()}
+        convolutions = {name: compile_convolution(kernel) for name, kernel in program.convolutions.items()}
+        attentions = {name: compile_attention(kernel) for name, kernel in program.attentions.items()}
+        gathers = {name: compile_gather(kernel) for name, kernel in program.gathers.items()}
+        loops = {loop.name: compile_loop(loop.program, threads=torch.get_num_threads()) for loop in program.loops}
+        return {**regions, **products, **convolutions, **attentions, **gathers, **loops}
     except IrError as error:
         raise UnfusableError(f"the kernel compiler refuses a region: {error}") from error
     except OSError as error:
@@ -43,11 +63,12 @@ def compile_kernels(program: Program) -> dict[str, Kernel]:
 
 def kernel_call(kernel: Kernel, threads: int) -> KernelCall:
     """Return the fastest way to call a kernel on `threads` threads: `call(*addresses)`."""
-    if threads == 1 or not isinstance(kernel, CompiledKernel) or not kernel.parallel:
+    if threads == 1 or not getattr(kernel, "parallel", False):
         return kernel.entry
+    shared: Any = kernel
 
     def call(*addresses: int) -> None:
-        kernel(*addresses, threads=threads)
+        shared(*addresses, threads=threads)
 
     return call
 
@@ -78,7 +99,7 @@ class Runner:
 
     def __init__(
         self,
-        program: Program,
+        program: Program | StoredProgram,
         kernels: Mapping[str, Kernel],
         wrap: Callable[[str, KernelCall], KernelCall] | None = None,
     ) -> None:
@@ -106,12 +127,18 @@ class Runner:
             assert self._run is not None
             return self._run(*inputs)
 
+    def again(self) -> Runner:
+        """Return a runner of the same program with memory of its own."""
+        return Runner(self.program, self.kernels)
+
     def _rebind(self, weights: tuple[torch.Tensor, ...], addresses: list[int], threads: int) -> None:
-        calls = {name: kernel_call(kernel, threads) for name, kernel in self.kernels.items()}
+        calls: dict[str, Any] = {name: kernel_call(kernel, threads) for name, kernel in self.kernels.items()}
         if self._wrap is not None:
             calls = {name: self._wrap(name, call) for name, call in calls.items()}
+        else:
+            calls["together"] = Joiner(self.kernels, dict(calls), threads)
         # Views made in inference mode could not be written into outside it.
         with torch.inference_mode(False), torch.no_grad():
-            self._run = self._bind(self._arena, weights, self.program.lowered.constants, calls)
+            self._run = self._bind(self._arena, weights, self.program.constants, calls)
         # The weights are held on to: their memory can't be freed and given to others at the same address.
         self._weights, self._addresses, self._threads = weights, addresses, threads

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from optimizers.fusion.capture import UnfusableError
+from optimizers.fusion.coschedule_text import CONTRACT, joined
 from optimizers.fusion.graph import ITEM_BYTES, Call, Reference, dense_strides
 from optimizers.fusion.loops import Loop
 from optimizers.fusion.memory import Memory, out_variant
@@ -67,7 +68,11 @@ class SourceWriter:
             self._unit(step, unit)
         returned = [self._returned(item) for item in program.lowered.outputs]
         self.run.append(f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})")
-        lines = [f'"""{title}"""', "", _CONTRACT.rstrip("\n"), "", ""]
+        variables = {name: expression.split('"')[1] for expression, name in self.static.items() if name[0] == "k"}
+        bind, self.run = joined(self.run, variables, program.kernels)
+        self.bind += bind
+        contract = _CONTRACT + (CONTRACT if bind else "")
+        lines = [f'"""{title}"""', "", contract.rstrip("\n"), "", ""]
         lines += ["def bind(arena, weights, constants, kernels):"]
         lines += [
             '    """Return run(inputs) -> flat outputs, with views and addresses in arena and weights resolved once."""'

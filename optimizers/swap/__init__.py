@@ -1,1 +1,1 @@
-"""Memory swap: what a step's idle tensors could be moved to, when, and what that would cost; simulated, not yet run."""
+"""Memory swap: a training step within a memory budget, by moving what lies idle to disk or making it again."""

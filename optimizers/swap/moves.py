@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from optimizers.swap.itinerary import BYTES_IN_FLIGHT
 from optimizers.swap.timeline import NANOSECONDS, Gap, SwapError, Timeline
-
-BYTES_IN_FLIGHT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)

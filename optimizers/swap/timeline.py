@@ -11,12 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizers.swap.errors import SwapError as SwapError
+
 NANOSECONDS = 1_000_000_000
 Int64 = NDArray[np.int64]
-
-
-class SwapError(ValueError):
-    """A timeline, a move or a tier that contradicts itself; one line that says what, which value, what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from tests.cuda import (
     gather_cases,
     gather_strided_cases,
+    loop_cases,
     pack_cases,
     pointwise_cases,
     quantized_gemv_cases,
@@ -24,6 +25,7 @@ CASES: tuple[Case, ...] = (
     *pointwise_cases.CASES,
     *shared_cases.CASES,
     *recurrent_cases.CASES,
+    *loop_cases.CASES,
     *gather_cases.CASES,
     *gather_strided_cases.CASES,
     *pack_cases.CASES,

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import torch
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Download, Locator, Page, expect
 
 from analyzer.workload import Stepper, load_workload
 from tests.e2e.watched import settle, visit
@@ -64,7 +64,7 @@ def optimize_from_a_finding(page: Page) -> None:
     """Follow the Overview's first finding to Optimize, apply, and watch until the result is measured."""
     page.get_by_role("link", name="Fix it in Optimize").first.click()
     expect(page.locator("h1")).to_have_text("Optimize")
-    page.get_by_role("button", name="Apply", exact=True).click()
+    page.locator("#optimizer-fusion").get_by_role("button", name="Apply", exact=True).click()
     expect(state_of(page)).to_have_text("running")
     expect(page.get_by_role("heading", name="Measured result")).to_be_visible(timeout=WORK_MILLISECONDS)
 
@@ -84,12 +84,42 @@ def downloaded_artifact(page: Page, experiment: str, folder: Path) -> Path:
         # Without the new tab that it asks for, in which no test could wait for it.
         link.evaluate("(element) => element.removeAttribute('target')")
         link.click()
-    archive = folder / found.value.suggested_filename
-    found.value.save_as(archive)
+    return _unpacked(found.value, folder)
+
+
+def _unpacked(download: Download, folder: Path) -> Path:
+    archive = folder / download.suggested_filename
+    download.save_as(archive)
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(folder)
     (unpacked,) = [path for path in folder.iterdir() if path.is_dir()]
     return unpacked
+
+
+def the_regions_are_shown_and_one_runs_by_itself(page: Page, experiment: str, folder: Path) -> None:
+    """Look at the regions of an experiment, export the one that saves most, and run what was downloaded."""
+    visit(page, f"/experiments?experiment={experiment}")
+    card = page.locator("#section-regions")
+    for title in ("Ways to run the whole step", "Every way, measured", "Errors against float64"):
+        expect(card.get_by_role("heading", name=title)).to_be_visible()
+    card.get_by_text("Generated source").click()
+    expect(card.locator(".hb-region-code")).to_contain_text("numba")
+    act(page, "Export this region")
+    link = page.get_by_role("link", name="Download the reproducer")
+    expect(link).to_be_visible(timeout=WORK_MILLISECONDS)
+    with page.expect_download() as found:
+        link.evaluate("(element) => element.removeAttribute('target')")
+        link.click()
+    script = _unpacked(found.value, folder) / "reproduce.py"
+    ended = subprocess.run(
+        [sys.executable, "-I", str(script), "--rounds", "2"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=WORK_MILLISECONDS / 1000,
+        check=False,
+    )
+    assert ended.returncode == 0 and "the results are right" in ended.stdout, ended
 
 
 def check_loads(page: Page, artifact: Path, workload: str) -> None:

@@ -14,6 +14,8 @@ from app import workbench
 from app.jobs.queue import Jobs
 from app.store import Store, keeps, open_store, reviews
 from optimizers.candidate import make_candidate, save_candidate
+from optimizers.fusion.proof_record import FILE, save_proof
+from tests.app.regions import proof
 from tests.app.values import HOSTILE, report_candidate, report_experiment, report_run
 
 COMMENT = f"what is {HOSTILE} doing here?"
@@ -71,7 +73,9 @@ def save(store: Store, drawn: Run, tags: tuple[str, ...] = ()) -> Run:
 
 def prove(store: Store, run: Run) -> str:
     """Save a candidate of the run with an experiment that found it faster; return the experiment's id."""
-    candidate = make_candidate(run.id, run.workload, report_candidate(run).applied)
+    (applied,) = report_candidate(run).applied
+    blobs = {FILE: save_proof(proof()), "region_000000000002.py": f"# {HOSTILE}\n".encode()}
+    candidate = make_candidate(run.id, run.workload, (dataclasses.replace(applied, blobs=blobs),))
     drawn = report_experiment(run, candidate)
     experiment = dataclasses.replace(drawn, id=experiment_id(drawn))
     store.save(

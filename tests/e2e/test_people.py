@@ -101,7 +101,7 @@ def test_a_viewer_reads_every_page_and_names_that_hold_script_are_text(viewer: P
 
 def test_a_viewers_click_on_apply_is_refused_in_words_and_starts_nothing(viewer: Page, stored: Stored):
     visit(viewer, address("/optimize", run=stored.run))
-    button = viewer.get_by_role("button", name="Apply", exact=True)
+    button = viewer.locator("#optimizer-fusion").get_by_role("button", name="Apply", exact=True)
     # Whether it can be pressed is the page's kindness: the server's answer is what counts.
     button.evaluate("(element) => { element.disabled = false; element.removeAttribute('data-disabled'); }")
     button.click(force=True)

@@ -17,6 +17,7 @@ from tests.e2e.acts import (
     downloaded_artifact,
     go,
     optimize_from_a_finding,
+    the_regions_are_shown_and_one_runs_by_itself,
 )
 from tests.e2e.conftest import WORKLOADS
 from tests.e2e.server_process import serving
@@ -41,6 +42,7 @@ def test_from_an_empty_store_to_a_reviewed_artifact(browser: Browser, tmp_path: 
         experiment = the_only(store, "experiment")
         artifact = downloaded_artifact(page, experiment, tmp_path / "download")
         check_loads(page, artifact, f"{WORKLOADS / 'cell.py'}:workload")
+        the_regions_are_shown_and_one_runs_by_itself(page, experiment, tmp_path / "region")
         a_report_is_published_discussed_and_approved(page, experiment)
         visit(page, f"/?run={run}")
         expect(page.locator("#page")).to_contain_text("Kept for this run")

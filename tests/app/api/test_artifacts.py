@@ -137,3 +137,20 @@ def test_a_changed_report_is_refused(served):
     path.write_text(json.dumps({**json.loads(path.read_text()), "published_by": "eve"}))
     for suffix in ("html", "md"):
         assert client.get(f"/api/reports/{entry.id}.{suffix}").status_code == 409
+
+
+def test_an_exported_kernel_leaves_as_it_was_saved_or_not_at_all(served):
+    client, store, experiment = served
+    files = {"reproduce.py": b"pass\n", "kernels/one.py": b"# one\n"}
+    entry = store.save(
+        "reproducer",
+        lambda folder: write_folder(folder, files, "reproducer", "reproducer-0123456789ab"),
+        name="region_1",
+        parent=experiment,
+    )
+    answer = client.get(f"/api/reproducers/{entry.id}.zip")
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        assert {name: archive.read(f"{entry.id}/{name}") for name in files} == files
+    assert client.get("/api/reproducers/artifact-0123456789ab.zip").status_code == 404
+    (store.folder(entry) / "reproduce.py").write_bytes(b"import os\n")
+    assert client.get(f"/api/reproducers/{entry.id}.zip").status_code == 409

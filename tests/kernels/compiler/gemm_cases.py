@@ -16,6 +16,7 @@ import numba
 from numpy import float32, float64
 
 from kernels.compiler.gemm_tile import gemm_dots, gemm_tile
+from kernels.compiler.gemm_transpose import gemm_transpose
 from kernels.compiler.intrinsics import load_float32, stack, store_float32
 from kernels.compiler.prelude import sigmoid_float32, tanh_float32
 """

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from kernels.compiler.ir import ITEM_BYTES, Access, Buffer, Region, Store, Value
-from kernels.compiler.loop_ir import Apply, LoopBuffer, LoopProgram, Pack, Product, Term, Window
+from kernels.compiler.loop_fuse import join
+from kernels.compiler.loop_ir import Apply, Fused, LoopBuffer, LoopProgram, Pack, Product, Term, Window
 from kernels.compiler.loop_product import packed_bytes
 
 GUARD = 64
@@ -59,6 +60,21 @@ def recurrence(
     names = ("scratch", "weight", "x", "states")
     program = tuple(LoopBuffer(n, nbytes, n in ("scratch", "states")) for n, nbytes in zip(names, sizes, strict=True))
     return LoopProgram(trips, program, prologue, body)
+
+
+def fused(program: LoopProgram) -> LoopProgram:
+    """The same recurrence with its two statements as one, the factor in the panels of that one."""
+    product, apply = program.body
+    assert isinstance(product, Product) and isinstance(apply, Apply)
+    made = join((product,), apply)
+    assert isinstance(made, Fused)
+    prologue = tuple(
+        replace(each, product=replace(each.product, groups=made.products[0].groups, panel=made.products[0].panel))
+        if isinstance(each, Pack)
+        else each
+        for each in program.prologue
+    )
+    return replace(program, prologue=prologue, body=(made,))
 
 
 def run(program: LoopProgram, contents: dict[int, np.ndarray[Any, Any]], how: Callable[..., None]) -> list[Any]:

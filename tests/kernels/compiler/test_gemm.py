@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.compiler.gemm import Product, Term, plan, split
+from kernels.compiler.gemm_pack import panels
 from kernels.compiler.gemm_target import AVX2, AVX512, NEON, PORTABLE, host_target, target_of
 from kernels.compiler.ir import IrError
 
@@ -89,3 +90,19 @@ def test_the_portable_form_says_so():
     product = Product(3, 5, (Term(7, (7, 1), None),))
     assert "4 lanes" in plan(product, PORTABLE).reason
     assert "4 lanes" not in plan(product, AVX2).reason
+
+
+def test_terms_of_other_groups_are_products_side_by_side():
+    left, right = Term(5, (5, 1), None, 0, 3), Term(7, (7, 1), None, 3, 2)
+    product = Product(2, 20, (left, right, left), 5)
+    assert [product.span(term) for term in product.terms] == [(0, 3), (3, 2), (0, 3)]
+    assert product.widest == 3 and product.flops == 2 * 2 * 20 * (5 * 3 + 7 * 2 + 5 * 3)
+    chosen = plan(product)
+    assert [panels(product, chosen, term).groups for term in range(3)] == [3, 2, 3]
+
+
+@pytest.mark.parametrize("spans", [((0, 3), (2, 3)), ((0, 2), (3, 2)), ((1, 4),)])
+def test_terms_that_leave_or_share_some_groups_are_refused(spans):
+    terms = tuple(Term(5, (5, 1), None, *span) for span in spans)
+    with pytest.raises(IrError, match="one and the same span"):
+        Product(2, 20, terms, 5)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from kernels.compiler.ir import IrError
-from kernels.compiler.loop_ir import Apply, LoopBuffer, LoopProgram, Product, Window
+from kernels.compiler.loop_ir import Apply, Fused, LoopBuffer, LoopProgram, Product, Window, parts
 from kernels.compiler.loop_scopes import READ_ONLY, alias_scopes
 from kernels.compiler.loop_verify import verify_loop
-from tests.kernels.compiler.loops import recurrence
+from tests.kernels.compiler.loops import fused, recurrence
 
 GOOD = recurrence(trips=5, rows=3, size=7, packed=True)
 
@@ -107,6 +107,59 @@ def test_planted_fault_is_named(fault: str) -> None:
     with pytest.raises(IrError, match=words) as error:
         verify_loop(program)
     assert "\n" not in str(error.value)
+
+
+ONE = fused(GOOD)
+
+
+def one(apply: Apply | None = None, **fields: Any) -> Fused:
+    found = ONE.body[0]
+    assert isinstance(found, Fused)
+    return Fused((replace(found.products[0], **fields),), apply or found.apply)
+
+
+def over_the_state(**fields: Any) -> Apply:
+    """The region with its new state where the product still reads the old one."""
+    windows = list(region().windows)
+    windows[2] = replace(windows[2], **fields)
+    return replace(region(), windows=tuple(windows))
+
+
+ONE_FAULTS = {
+    "stores what other tiles still read": (replace(ONE, body=(one(over_the_state(phase=1)),)), "overlaps"),
+    "a product that another statement reads": (replace(ONE, body=(one(), region())), "another statement touches"),
+    "a product that another statement makes": (replace(ONE, body=(product(), one())), "another statement touches"),
+    "no product": (replace(ONE, body=(replace(one(), products=()),)), "has no product"),
+    "the same product twice": (replace(ONE, body=(replace(one(), products=one().products * 2),)), "two products"),
+    "rows of another length": (replace(ONE, body=(one(out_stride=8),)), "touches bytes|cannot be one"),
+    "groups that are no blocks of the region's columns": (
+        replace(ONE, prologue=ONE.prologue[:1], body=(one(groups=7),)),
+        "not blocks of 7 columns",
+    ),
+    "a region that reads it elsewhere": (
+        replace(ONE, body=(one(out=replace(product().out, value=9)),)),
+        "0 buffers in the memory of the product",
+    ),
+    "panels of another size": (replace(ONE, prologue=ONE.prologue[:1]), "reads value 3 of trip -1"),
+    "no initial state": (replace(ONE, prologue=ONE.prologue[1:]), "reads value 1 of trip -1"),
+}
+
+
+@pytest.mark.parametrize("fault", ONE_FAULTS, ids=lambda name: name.replace(" ", "-"))
+def test_planted_fault_in_a_fused_statement_is_named(fault: str) -> None:
+    verify_loop(ONE)
+    program, words = ONE_FAULTS[fault]
+    with pytest.raises(IrError, match=words) as error:
+        verify_loop(program)
+    assert "\n" not in str(error.value)
+
+
+def test_fused_statement_stands_for_its_parts_and_has_a_scope_for_its_tile() -> None:
+    assert [type(part) for part in parts(one())] == [Product, Apply] and parts(product()) == (product(),)
+    *others, scopes = alias_scopes(ONE)
+    assert len(scopes) == 2 + 3 + 1
+    assert scopes[-1] not in {*scopes[:-1], *(scope for row in others for scope in row)}
+    assert ONE.key() != GOOD.key()
 
 
 def test_scratch_that_is_used_again_too_early_is_refused() -> None:

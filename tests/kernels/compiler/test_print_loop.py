@@ -12,7 +12,7 @@ from kernels.compiler.loop_ir import LoopProgram
 from kernels.compiler.loop_reference import evaluate_loop
 from kernels.compiler.print_loop import print_loop
 from kernels.compiler.standalone import render_standalone
-from tests.kernels.compiler.loops import call, recurrence, run
+from tests.kernels.compiler.loops import call, fused, recurrence, run
 
 FRESH = np.random.default_rng()
 
@@ -42,6 +42,17 @@ def test_compiled_loop_agrees_with_the_interpreter(tmp_path: Path, rows: int, pa
         agree(program, tmp_path, special)
     again = compile_loop(program, tmp_path)
     assert again.from_cache and again.source == compile_loop(program, tmp_path).source
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_product_and_its_region_in_one_agree_with_the_interpreter(tmp_path: Path, rows: int) -> None:
+    program = fused(recurrence(6, rows, 7, packed=rows > 1, transposed=rows > 1))
+    agree(program, tmp_path)
+    agree(program, tmp_path, float("nan"))
+    product = program.body[0].products[0]
+    memories = run(program, {}, call(compile_loop(program, tmp_path).entry))
+    before = slice(product.out.offset, product.out.offset + 4 * rows * 7)
+    assert (memories[0][before] == 0xA5).all(), "the product went to memory"
 
 
 def test_double_precision_has_loops_of_its_own(tmp_path: Path) -> None:

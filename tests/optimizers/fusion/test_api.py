@@ -52,7 +52,7 @@ def test_compiled_kernels_agree_with_eager_on_any_number_of_threads(threads: int
 
 
 def test_model_with_nothing_to_fuse_is_refused() -> None:
-    answer = fuse(torch.nn.Linear(4, 4), (torch.randn(2, 4),))
+    answer = fuse(torch.nn.Linear(4, 4, dtype=torch.float64), (torch.randn(2, 4, dtype=torch.float64),))
     assert isinstance(answer, Refusal) and "nothing to fuse" in answer.reason
     answer = fuse(torch.nn.Identity(), (torch.randn(2, 4),))
     assert isinstance(answer, Refusal) and "nothing to fuse" in answer.reason

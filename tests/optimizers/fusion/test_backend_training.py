@@ -62,7 +62,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     torch._dynamo.reset()
 
 
-def _faster(first: Any, second: Any, budget_seconds: float) -> Comparison:
+def _faster(first: Any, second: Any, budget_seconds: float, clear: float | None = None) -> Comparison:
     first(), second()
     return Comparison(0.002, 0.001, 2.0, 1.9, 2.1, 9)
 

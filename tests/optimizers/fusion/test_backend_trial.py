@@ -17,7 +17,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Comparison]:
     """A clock that finds the compiled side twice as fast, or what a test puts in."""
     found = {"comparison": Comparison(0.002, 0.001, 2.0, 1.9, 2.1, 9)}
 
-    def compare(first: Any, second: Any, budget_seconds: float) -> Comparison:
+    def compare(first: Any, second: Any, budget_seconds: float, clear: float) -> Comparison:
         first(), second()
         return found["comparison"]
 

@@ -116,6 +116,7 @@ def test_slower_or_wrong_loops_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -
     slower = Comparison(0.001, 0.0011, 0.9, 0.8, 1.1, 9)
     with monkeypatch.context() as patch:
         patch.setattr(api, "compare", lambda *_, **__: slower)
+        patch.setattr(api, "surely_faster", lambda *_: False)
         patch.setattr(api, "choose_regions", lambda *_: [])
         answer = fuse_measured(model, (x,), {}, min_gain=-100.0)
         assert isinstance(answer, Fused) and not answer.rolled
@@ -123,7 +124,7 @@ def test_slower_or_wrong_loops_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -
     verified = iter((difference([x], [x + 1]), difference([x], [x])))
     monkeypatch.setattr(api, "compare", lambda *_, **__: faster)
     monkeypatch.setattr(api, "choose_regions", lambda *_: [])
-    monkeypatch.setattr(api, "_verify", lambda *_: next(verified))
+    monkeypatch.setattr(api, "verify", lambda *_: next(verified))
     answer = fuse_measured(model, (x,), {})
     assert not isinstance(answer, Refusal) and not answer.rolled
 

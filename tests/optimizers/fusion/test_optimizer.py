@@ -14,6 +14,7 @@ from analyzer.record import to_plain
 from analyzer.workload import Workload, load_workload
 from optimizers.fusion.optimizer import Fusion, FusionOptions
 from optimizers.fusion.plan import stretches
+from optimizers.fusion.proof_record import FILE
 from optimizers.plan import Applied, Plan, Refusal
 from optimizers.registry import OPTIMIZERS, ORDER, optimizer_named
 from tests.synthetic import Call, make_run
@@ -132,7 +133,7 @@ def test_applied_workload_gives_eagers_outputs(applied: tuple[Path, Workload, Ap
 def test_decisions_are_plain_and_repeat_exactly(applied: tuple[Path, Workload, Applied]) -> None:
     path, workload, done = applied
     assert to_plain(done.decisions) == done.decisions
-    assert set(done.blobs) == {"program.py", *(f"{name}.py" for name in done.decisions["kernels"])}
+    assert set(done.blobs) == {"program.py", FILE, *(f"{name}.py" for name in done.decisions["kernels"])}
     fresh, _ = load_workload(f"{path}:workload")
     rebuilt = Fusion().rebuild(fresh, done)
     args, _ = workload.batch(5)

@@ -26,7 +26,7 @@ def _images(*shape: int) -> torch.Tensor:
         (lambda x: functional.avg_pool2d(x, (3, 1), stride=1), 0),
         (lambda x: functional.max_pool2d(x, 3, padding=1) + 1, 1),
         (lambda x: functional.max_pool2d(x, 2, ceil_mode=True) + 1, 1),
-        (lambda x: functional.avg_pool2d(x, 3, padding=1) + 1, 1),
+        (lambda x: functional.avg_pool2d(x, 3, padding=1, count_include_pad=False) + 1, 1),
         (lambda x: functional.max_pool2d(x, 4) + 1, 1),
         (lambda x: [item + 1 for item in functional.max_pool2d(x, 2, return_indices=True)], 1),
     ],
@@ -35,6 +35,13 @@ def _images(*shape: int) -> torch.Tensor:
 def test_pooling_is_eagers(function: Any, stays: int, layout: torch.memory_format) -> None:
     fused = assert_fuses(function, _images(2, 3, 7, 9).contiguous(memory_format=layout))
     assert fused.runner.program.library_calls == stays
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_padded_averages_are_kernels_with_channels_last(step: int) -> None:
+    x = _images(2, 5, 7, 9).contiguous(memory_format=torch.channels_last)
+    fused = assert_fuses(lambda x: functional.avg_pool2d(x, 3, stride=step, padding=1) + 1, x)
+    assert fused.runner.program.library_calls == 0
 
 
 def test_special_values_pass_through_pooling() -> None:
@@ -49,5 +56,5 @@ def test_normalisation_activation_and_pooling_are_one_region_after_the_convoluti
         torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.MaxPool2d(2)
     ).eval()
     fused = assert_fuses(model, _images(2, 3, 8, 8))
-    # The other kernel computes scale and shift of each channel.
-    assert fused.runner.program.kernel_calls == 2 and fused.runner.program.library_calls == 1
+    # The others: the image with channels last, the convolution, scale and shift of each channel.
+    assert fused.runner.program.kernel_calls == 4 and fused.runner.program.library_calls == 0

@@ -42,3 +42,12 @@ def test_slow_functions_are_still_compared_seven_times() -> None:
     clock = Clock()
     found = compare(lambda: clock.work(30.0), lambda: clock.work(10.0), clock=clock)
     assert found.rounds == 7 and found.ratio == pytest.approx(3.0)
+
+
+def test_clear_outcome_ends_the_rounds_and_an_open_one_does_not() -> None:
+    clock = Clock()
+    clear = compare(lambda: clock.work(0.006), lambda: clock.work(0.002), clock=clock, clear=0.1)
+    slower = compare(lambda: clock.work(0.002), lambda: clock.work(0.006), clock=clock, clear=0.1)
+    close = compare(lambda: clock.work(0.0021), lambda: clock.work(0.002), clock=clock, clear=0.1)
+    assert clear.rounds == slower.rounds == 5 and clear.low == pytest.approx(3.0)
+    assert close.rounds == 61 and close.ratio == pytest.approx(1.05)
