@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -15,7 +15,7 @@ from app.components.facts import facts
 from app.components.figure import figure
 from app.components.grid import grid
 from app.components.options_form import option_id
-from app.figures.swap import memory_over_step, time_over_budget
+from app.figures.swap import key_of, memory_over_step, time_over_budget
 from app.units import MISSING, mebibytes, milliseconds, percent, plural
 from app.views.swap import NAME, Simulated, SwapProof, WhatIf
 
@@ -23,6 +23,7 @@ ROOM, SLIDER, CURVE, SHOWN = "swap-what-if", "swap-budget", "swap-curve", "swap-
 BUDGET = option_id(NAME, "budget")
 ALLOW, FOLDER = option_id(NAME, "allow"), option_id(NAME, "folder")
 _HEAD, _ROW, _MOST_HEIGHT = 58, 38, 325
+_AREAS = "Areas hold however slow the copies are; the lines fall below them where a copy ends sooner."
 _MOST_MOVES = 5000
 """So many moves, the largest first, are sent to the page."""
 
@@ -33,13 +34,14 @@ def swap_section(proof: SwapProof) -> dmc.Paper:
     drawn = memory_over_step(view.before, view.predicted, view.measured_bytes, view.budget_bytes, view.lanes)
     highest = max(view.before.total_bytes, default=0)
     words = f"Highest {mebibytes(highest)} before; budget {mebibytes(view.budget_bytes)}."
-    parts = [figure(drawn, "swap-memory", "Memory over the step, before and within the budget", text=words)]
+    label = "Memory over the step, before and within the budget"
+    parts = [_key(key_of(drawn)), figure(drawn, "swap-memory", label, text=words)]
     if not view.measured_bytes:
         parts.append(note("No course of memory was measured: the step's marks differ from the planned ones."))
     about = (
         "Above: live bytes by category with nothing moved, traced. Below: within the budget, as simulated, and the "
         "measured highest of each stretch, drawn at the simulated times. At the bottom: copies to the disk and back, "
-        "simulated."
+        f"simulated. Other is what stays, such as parameters. {_AREAS}"
     )
     return section(
         "Memory of the step",
@@ -50,6 +52,21 @@ def swap_section(proof: SwapProof) -> dmc.Paper:
         right=dmc.Group([origin_badge(False), origin_badge(True)], gap=6),
         id="section-swap",
     )
+
+
+def _key(names: Sequence[tuple[str, str, str]]) -> dmc.Group:
+    """Return what each colour of a figure means."""
+    items = [html.Span([html.Span(style=_sign(*item[1:])), item[0]], style=_SIGNED) for item in names]
+    return dmc.Group(items, gap="sm", className="hb-subtitle")
+
+
+_SIGNED = {"display": "inline-flex", "alignItems": "center", "gap": "6px", "fontSize": "13px"}
+
+
+def _sign(colour: str, kind: str) -> dict[str, str]:
+    if kind == "area":
+        return {"width": "14px", "height": "10px", "borderRadius": "2px", "background": colour}
+    return {"width": "18px", "borderTop": f"2px {'dotted' if kind == 'dots' else 'solid'} {colour}"}
 
 
 def _measured(proof: SwapProof) -> list[tuple[Any, Any, Any]]:
@@ -138,7 +155,8 @@ def what_if_panel(step: WhatIf, percent_chosen: int) -> list[Any]:
     head = dmc.Group([dmc.Title("Try a budget", order=3, className="hb-section-title"), _simulated()], gap="xs")
     about = (
         "Planned anew from the captured run whenever the slider is let go; nothing runs before Apply, which traces the "
-        "step afresh and measures. Copies are taken to be as quick as this machine's swap folder was just now."
+        "step afresh (it can need more memory than a run shows) and measures. Copies are taken to be as quick as this "
+        f"server's swap folder was when the run was opened. {_AREAS}"
     )
     slider = dmc.Slider(
         id=SLIDER,
@@ -180,7 +198,8 @@ def simulated_panel(step: WhatIf, found: Simulated | str) -> list[Any]:
     drawn = memory_over_step(found.before, found.after, (), found.budget_bytes, found.lanes)
     words = f"Highest {mebibytes(step.peak_bytes)} before, {mebibytes(result.peak_bytes)} within the budget, simulated."
     label = "Memory over the step, before and within the budget, simulated"
-    return [dmc.Stack([facts(rows), figure(drawn, "swap-memory-simulated", label, text=words)], gap="md")]
+    shown = figure(drawn, "swap-memory-simulated", label, text=words)
+    return [dmc.Stack([facts(rows), _key(key_of(drawn)), shown], gap="sm")]
 
 
 def _simulated() -> dmc.Badge:

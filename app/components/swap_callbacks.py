@@ -57,10 +57,8 @@ def step_of(run: str, allow: str, folder: str) -> WhatIf | str:
 def simulated_of(run: str, allow: str, folder: str, budget: str) -> tuple[WhatIf, Simulated | str] | str:
     """Return the step and what a budget gives on it, both simulated; or why the step cannot be simulated."""
     step = step_of(run, allow, folder)
-    if isinstance(step, str):
-        return step
-    key = f"budget {','.join(step.allow)} {folder} {budget}"
-    return step, derived(context().store, run, key, lambda _: simulate_budget(step, budget))
+    # Not kept: a plan takes milliseconds, and a slider's many budgets would push everything else out of memory.
+    return step if isinstance(step, str) else (step, simulate_budget(step, budget))
 
 
 def register(app: Dash) -> None:

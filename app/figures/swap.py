@@ -22,7 +22,7 @@ MOST_PLACES = 600
 ORDER = ("parameter", "optimizer_state", "gradient", "input", "activation", "temporary", "unknown", "other")
 HEIGHT = 560
 _MIB = 2.0**20
-_LANES = {"out": ("written", ORANGE), "in": ("read back", BLUE)}
+_LANES = {"out": ("to", ORANGE), "in": ("from", BLUE)}
 
 
 def memory_over_step(
@@ -31,24 +31,36 @@ def memory_over_step(
     """Return three rows over one clock: bytes before, bytes as simulated (and as measured), and the copies."""
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.075, row_heights=[0.4, 0.4, 0.2])
     places = _places(before.total_bytes)
-    _areas(figure, before, places, 1, legend=True)
+    _areas(figure, before, places, 1)
     _line(figure, before.starts_seconds, before.total_bytes, places, 1, "all, before", GREY)
     places = _places(after.total_bytes)
-    _areas(figure, after, places, 2, legend=False)
+    _areas(figure, after, places, 2)
     _line(figure, after.starts_seconds, after.total_bytes, places, 2, "all, simulated", VIOLET, dash="dot")
     if measured:
         _line(figure, after.starts_seconds, measured, _places(measured), 2, "all, measured", BLUE)
     top = 1.12 * max((*before.total_bytes, *after.total_bytes, *measured, budget_bytes, 1)) / _MIB
-    for row, title in ((1, "before, MiB"), (2, "within it, MiB")):
+    for row, title in ((1, "before, MiB"), (2, "within, MiB")):
         figure.add_hline(y=budget_bytes / _MIB, row=row, col=1, line={"color": RED, "width": 1.2, "dash": "dash"})
         figure.update_yaxes(title={"text": title}, range=[0, top], row=row, col=1)
     _budget_words(figure, budget_bytes)
     _copies(figure, lanes)
     figure.update_xaxes(showgrid=False)
     figure.update_xaxes(title={"text": "since the step began, ms"}, row=3, col=1)
-    figure.update_layout(height=HEIGHT, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-                         hovermode="closest", barmode="overlay")  # fmt: skip
+    figure.update_layout(height=HEIGHT, showlegend=False, hovermode="closest", barmode="overlay")
     return figure
+
+
+def key_of(figure: go.Figure) -> tuple[tuple[str, str, str], ...]:
+    """Return (name, colour, "area", "line" or "dots") of what `memory_over_step` drew over time, each name once.
+
+    Beside the figure it can wrap; plotly's own legend takes a phone's width from the plot.
+    """
+    found: dict[str, tuple[str, str, str]] = {}
+    for trace in figure.data:
+        if trace.type == "scatter":
+            kind = "area" if trace.stackgroup else "dots" if trace.line.dash == "dot" else "line"
+            found.setdefault(trace.name, (trace.name, trace.fillcolor or trace.line.color, kind))
+    return tuple(sorted(found.values(), key=lambda item: item[2] != "area"))
 
 
 def time_over_budget(points: Sequence[Point], peak_bytes: int, chosen: Point | None) -> go.Figure:
@@ -88,7 +100,7 @@ def _places(values: Sequence[int]) -> list[int]:
     return [max(range(low, high), key=values.__getitem__) for low, high in pairwise(edges)]
 
 
-def _areas(figure: go.Figure, course: Course, places: Sequence[int], row: int, *, legend: bool) -> None:
+def _areas(figure: go.Figure, course: Course, places: Sequence[int], row: int) -> None:
     parts: Mapping[str, Sequence[int]] = course.parts
     known = [name for name in ORDER if name in parts] + sorted(name for name in parts if name not in ORDER)
     for name in known:
@@ -102,8 +114,6 @@ def _areas(figure: go.Figure, course: Course, places: Sequence[int], row: int, *
                 x=[course.starts_seconds[place] * 1e3 for place in places],
                 y=values,
                 name=shown,
-                legendgroup=name,
-                showlegend=legend,
                 stackgroup=f"row {row}",
                 mode="lines",
                 line={"shape": "hv", "width": 0},
@@ -147,10 +157,10 @@ def _line(
 def _budget_words(figure: go.Figure, budget_bytes: int) -> None:
     figure.add_annotation(
         x=1,
-        xref="x domain",
+        xref="x2 domain",
         xanchor="right",
         y=budget_bytes / _MIB,
-        yref="y",
+        yref="y2",
         yanchor="bottom",
         text=f"budget {mebibytes(budget_bytes)}",
         showarrow=False,
@@ -163,7 +173,7 @@ def _copies(figure: go.Figure, lanes: Sequence[CopyView]) -> None:
     for tier, direction in sorted({(copy.tier, copy.direction) for copy in lanes}, reverse=True):
         word, colour = _LANES[direction]
         own = [copy for copy in lanes if (copy.tier, copy.direction) == (tier, direction)]
-        name = f"{label(tier)}, {word}"
+        name = f"{word} {label(tier)}"
         names.append(name)
         bars: dict[str, Any] = {
             "base": [copy.start_seconds * 1e3 for copy in own],
@@ -176,7 +186,6 @@ def _copies(figure: go.Figure, lanes: Sequence[CopyView]) -> None:
                 **bars,
                 orientation="h",
                 name=name,
-                showlegend=False,
                 marker={"color": colour, "line": {"width": 0}},
                 hovertemplate="tensor %{customdata[0]}, %{customdata[1]}<br>%{base:.3f} ms, takes %{x:.3f} ms"
                 "<extra>" + name + "</extra>",

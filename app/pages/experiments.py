@@ -9,6 +9,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, html
 
+from analyzer.errors import RecordError
 from analyzer.experiment import Experiment, load_experiment
 from analyzer.measurement import Measurement
 from app import workbench
@@ -17,7 +18,7 @@ from app.components.ago import ago
 from app.components.badge import badge, verdict_badge
 from app.components.card import page_heading, section
 from app.components.document import document
-from app.components.empty import empty
+from app.components.empty import empty, problem
 from app.components.experiment_acts import experiment_acts
 from app.components.links import link, link_button
 from app.components.regions import regions_section
@@ -134,7 +135,10 @@ def _regions(experiment: str, run: str) -> list[Any]:
 
 def _swap(experiment: str) -> list[Any]:
     """Return the card of the step's memory, for a candidate that keeps a budget."""
-    found = swap_callbacks.proof_of(experiment)
+    try:
+        found = swap_callbacks.proof_of(experiment)
+    except RecordError as error:
+        return [problem(str(error), title="The memory of the step cannot be shown")]
     return [] if found is None else [swap_section(found)]
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from analyzer.errors import HotbenchError
+from analyzer.errors import HotbenchError, RecordError
+from app.units import mebibytes
 
 if TYPE_CHECKING:
     from analyzer.run import Run
@@ -87,8 +88,23 @@ def swap_proof(experiment: str, candidate: Candidate) -> SwapProof | None:
     for applied in candidate.applied:
         content = applied.blobs.get("swap_view.json")
         if applied.plan.optimizer == NAME and content is not None:
-            return SwapProof(experiment, decode_view(content), dict(applied.decisions))
+            return SwapProof(experiment, _checked(decode_view(content)), dict(applied.decisions))
     return None
+
+
+def _checked(view: SwapView) -> SwapView:
+    """Return the view where it can be drawn. Raises RecordError where its courses or lanes do not fit together."""
+    for course in (view.before, view.predicted):
+        count = len(course.starts_seconds)
+        if any(len(line) != count for line in (course.total_bytes, *course.parts.values())):
+            raise RecordError(f"swap_view.json: a course of {count} events has lines of other lengths; optimize again")
+    if len(view.measured_bytes) not in (0, len(view.predicted.starts_seconds)):
+        raise RecordError(
+            f"swap_view.json: {len(view.measured_bytes)} measured events were not planned; optimize again"
+        )
+    if any(copy.direction not in ("in", "out") for copy in view.lanes):
+        raise RecordError("swap_view.json: a copy goes neither in nor out; optimize again")
+    return view
 
 
 def what_if(run: Run, allow: Sequence[str], folder: str = "") -> WhatIf | str:
@@ -125,7 +141,8 @@ def simulate_budget(step: WhatIf, budget: str) -> Simulated | str:
     except HotbenchError as error:
         return str(error)
     if isinstance(found, Refusal):
-        return found.reason
+        least = step.curve[0].budget_bytes if step.curve else step.peak_bytes
+        return f"{mebibytes(asked)} cannot be kept; the smallest budget that works here is {mebibytes(least)}"
     # A plan for a smaller budget also keeps this one; the curve has the quickest, and so has its point.
     smaller = [item for item in step.curve if item.budget_bytes <= asked]
     best = min(smaller, key=lambda item: item.step_seconds, default=None)

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from app.store import open_store
 from tests.app.swap import save_swap, swap_view, training_run
 from tests.app.values import report_candidate, report_experiment
+from tests.e2e.accessible import assert_accessible
 from tests.e2e.places import address
 from tests.e2e.server_process import ServerProcess, serving
 from tests.e2e.stored import save
@@ -62,6 +63,7 @@ def test_the_slider_plans_anew_marks_the_curve_and_fills_the_form(page: Page, st
     assert page.locator(_BUDGET).input_value() == "61%"
     expect(page.locator("#optimizer-swap .hb-command-text").first).to_contain_text("swap.budget=61%")
     marked = page.locator("#swap-curve .js-plotly-plot").evaluate("(plot) => plot.data[1].x.length")
+    assert_accessible(page, "a budget is tried")
     assert marked == 1 and page.locator("#optimizer-swap").get_by_text("simulated", exact=True).count() >= 1
 
 
@@ -83,6 +85,7 @@ def test_an_experiment_shows_memory_moves_and_lanes_on_a_phone_too(
         card = page.locator("#section-swap")
         expect(card.locator(".main-svg").first).to_be_visible()
         expect(card).to_contain_text("Tensor")
-        expect(card).to_contain_text("disk, written")
+        expect(card).to_contain_text("to disk")
+        assert_accessible(page, "a swapped experiment")
         width = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
         assert width[0] <= width[1]

@@ -52,12 +52,26 @@ def test_the_page_shows_the_memory_of_a_swapped_candidate_and_of_no_other(desk):
     assert "section-swap" not in texts(page.layout({"experiment": desk.experiment.id}))
 
 
-def test_a_damaged_view_is_told_and_a_candidate_without_one_has_no_card(desk):
+def test_a_candidate_without_a_view_has_no_card(desk):
+    assert proof_of(save_swap(desk.store, desk.run, desk.experiment, swap_view(), {"swap_plan.json": b"{}"})) is None
+
+
+def damaged():
     view = swap_view()
-    damaged = save_swap(desk.store, desk.run, desk.experiment, view, {"swap_view.json": b"{}"})
+    yield b"{}"
+    yield b"\xff"
+    yield dataclasses.replace(view, measured_bytes=view.measured_bytes[1:]).encode()
+    yield dataclasses.replace(view, before=dataclasses.replace(view.before, total_bytes=(1, 2))).encode()
+    yield dataclasses.replace(view, lanes=(dataclasses.replace(view.lanes[0], direction="<script>"),)).encode()
+
+
+@pytest.mark.parametrize("content", list(damaged()))
+def test_a_damaged_view_is_told_and_the_page_is_shown_all_the_same(desk, content):
+    made = save_swap(desk.store, desk.run, desk.experiment, swap_view(), {"swap_view.json": content})
     with pytest.raises(RecordError):
-        proof_of(damaged)
-    assert proof_of(save_swap(desk.store, desk.run, desk.experiment, view, {"swap_plan.json": b"{}"})) is None
+        proof_of(made)
+    shown = texts(page.layout({"experiment": made}))
+    assert "The memory of the step cannot be shown" in shown and "What was found" in shown
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -70,6 +84,7 @@ def test_the_figure_holds_every_course_by_category_and_every_copy(seed):
     assert set(lines) == {"all, before", "all, simulated", "all, measured"}
     assert max(lines["all, before"].y) == pytest.approx(max(view.before.total_bytes) / 2**20)
     assert list(lines["all, measured"].y) == pytest.approx([count / 2**20 for count in view.measured_bytes])
+    assert {name for name, _, _ in figures.key_of(figure)} >= {*lines, "activation"}
     areas = [trace for trace in figure.data if trace.type == "scatter" and trace.stackgroup == "row 1"]
     stacked = np.sum([trace.y for trace in areas], axis=0)
     assert stacked == pytest.approx(np.array(view.before.total_bytes) / 2**20)
@@ -128,13 +143,14 @@ def test_the_slider_stays_where_budgets_work(step, chosen, value):
     assert slider.value == (step.least_percent if value is None else value) and slider.min == step.least_percent
 
 
-def test_a_budget_is_tried_in_the_card_of_swap_alone_and_planned_once(desk, trained, monkeypatch):
+def test_a_budget_is_tried_in_the_card_of_swap_alone_and_the_step_is_read_once(desk, trained, monkeypatch):
     shown = texts(optimize.layout({"run": trained}))
     assert shown.count(f'"{ROOM}"') == 1
     found = simulated_of(trained, ALLOW, "", "80%")
     assert not isinstance(found, str)
     monkeypatch.setattr(swap_callbacks, "what_if", lambda *_: pytest.fail("made again"))
     assert simulated_of(trained, ALLOW, "", "80%") == found
+    assert simulated_of(trained, ALLOW, "", "90%")[0] is found[0]
 
 
 def test_a_run_that_does_not_train_and_a_wrong_option_have_no_slider(desk, trained):
