@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 from kernels.compiler.ir import Buffer, IrError
 
 MOST_STACK_BYTES = 2 << 20
 """What one call may hold on the stack: keys and values in panels, and the scores of some rows."""
+
+_LARGEST = 3.4028234663852886e38
+"""Of float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,10 @@ def why_not(kernel: AttentionKernel) -> str:
         return "attention over an empty axis"
     if kernel.out_strides[-1] != 1 and kernel.width > 1:
         return f"attention with results that are {kernel.out_strides[-1]} elements apart"
+    if not abs(kernel.scale) <= _LARGEST:
+        return f"attention with scores scaled by {kernel.scale}, which is no finite float32 number"
+    if kernel.mask is not None and not (kernel.mask.fill == -math.inf or abs(kernel.mask.fill) <= _LARGEST):
+        return f"attention with scores of {kernel.mask.fill} where they are masked; -inf and finite numbers are known"
     return ""
 
 

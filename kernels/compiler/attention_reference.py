@@ -12,6 +12,8 @@ from numpy.lib.stride_tricks import as_strided
 from kernels.compiler.attention_ir import AttentionKernel
 
 Array = npt.NDArray[Any]
+_HIDES = 1e4
+"""Added numbers of this size leave less than three digits of a score in float32."""
 
 
 def evaluate_attention(kernel: AttentionKernel, arrays: Sequence[Array]) -> None:
@@ -37,11 +39,20 @@ def _masked(kernel: AttentionKernel, scores: Array, arrays: Sequence[Array]) -> 
     if mask is not None:
         window = _window(arrays[3], (*kernel.leading, kernel.queries, kernel.keys), mask.strides)
         held = np.where(window == (mask.kind == "keep"), scores, mask.fill)
-        scores = scores + window if mask.kind == "add" else held
+        scores = _added(scores, window) if mask.kind == "add" else held
     if kernel.causal:
         seen = np.arange(kernel.keys) <= np.arange(kernel.queries)[:, None]
         scores = np.where(seen, scores, -np.inf)
     return scores
+
+
+def _added(scores: Array, mask: Array) -> Array:
+    """Return the sum: in float32 where the mask hides a score, as -1e9 does, for it swallows what the score was.
+
+    A row that is hidden altogether has equal weights then, in eager as in kernels.
+    """
+    total = scores + mask
+    return np.where(np.abs(mask) >= _HIDES, total.astype(np.float32), total)
 
 
 def _window(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:

@@ -158,7 +158,8 @@ def _viewed(node: torch.fx.Node) -> Any:
     """Return the value of a view. Raises RuntimeError where memory forbids it: of one row, fake tensors allow any."""
     source = node.all_input_nodes[0].meta["val"]
     shape, strides = tuple(map(int, source.shape)), tuple(map(int, source.stride()))
-    torch.empty_strided(shape, strides, device="meta").view(node.args[1])
+    wanted: Any = node.args[1]
+    torch.empty_strided(shape, strides, device="meta").view(wanted)
     return _evaluated(node)
 
 

@@ -123,6 +123,27 @@ def test_nan_and_infinity_spoil_their_own_row_alone(kernel_cache):
     assert np.isnan(got).sum() == 8
 
 
+@pytest.mark.parametrize("hidden", [-1e9, np.finfo(np.float32).min])
+def test_a_row_that_an_added_number_hides_altogether_has_equal_weights(hidden, kernel_cache):
+    kernel = attention(queries=5, keys=7)
+    kernel = replace(kernel, mask=Mask("add", mask_strides(kernel, "square")))
+    arrays = inputs(kernel, np.random.default_rng(8))
+    arrays[3].reshape(5, 7)[2] = hidden
+    got = check(kernel, kernel_cache, arrays).reshape(2, 5, 3, 4)
+    np.testing.assert_allclose(got[:, 2], arrays[2].reshape(2, 7, 3, 4).mean(axis=1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["keep", "drop"])
+def test_a_query_of_nan_whose_keys_are_all_replaced_gets_their_mean(kind, kernel_cache):
+    kernel = attention(queries=5, keys=7)
+    kernel = replace(kernel, mask=Mask(kind, mask_strides(kernel, "square"), fill=-1e9))
+    arrays = inputs(kernel, np.random.default_rng(6))
+    arrays[0].reshape(2, 5, 3, 6)[:, 2] = np.nan
+    arrays[3][:] = kind == "keep"
+    arrays[3].reshape(5, 7)[2] = kind == "drop"
+    assert np.isfinite(check(kernel, kernel_cache, arrays)).all()
+
+
 def test_large_scores_do_not_overflow(kernel_cache):
     kernel = attention(queries=3, keys=33)
     arrays = inputs(kernel, np.random.default_rng(3))
@@ -178,6 +199,14 @@ def test_any_shape_mask_and_layout_gives_the_results_of_float64(data, kernel_cac
 def test_a_broken_kernel_is_refused(wrong):
     with pytest.raises(IrError):
         verify_attention(replace(attention(), **wrong))
+
+
+@pytest.mark.parametrize("number", [np.inf, np.nan, 1e39])
+def test_numbers_that_are_none_in_float32_are_refused(number):
+    with pytest.raises(IrError, match="no finite float32"):
+        verify_attention(replace(attention(), scale=float(number)))
+    with pytest.raises(IrError, match="where they are masked"):
+        verify_attention(replace(attention(), mask=Mask("keep", (0, 0, 0, 1), fill=float(number))))
 
 
 def test_results_that_are_apart_are_refused_in_words():

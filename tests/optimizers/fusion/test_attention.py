@@ -136,6 +136,22 @@ def test_what_is_no_attention_stays(form: str) -> None:
     assert not attentions(fused)
 
 
+def test_a_mask_on_other_axes_than_the_operands_stays() -> None:
+    def forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        scores = (q @ k.transpose(-1, -2)).view(4, 2, 2, QUERIES, KEYS) + mask
+        return torch.softmax(scores.view(2, 2, 4, QUERIES, KEYS), -1) @ v
+
+    operands = [floats(2, 2, 4, rows, DEPTH) for rows in (QUERIES, KEYS, KEYS)]
+    assert not attentions(assert_fuses(forward, *operands, floats(1, 2, 1, QUERIES, KEYS)))
+    assert attentions(assert_fuses(forward, *operands, floats(QUERIES, KEYS)))
+
+
+@pytest.mark.parametrize("factor", [math.inf, math.nan, 1e39])
+def test_scores_that_become_infinite_stay(factor: float) -> None:
+    fused = assert_fuses(spelled_out(lambda s, m: s * factor), *factors())
+    assert not attentions(fused)
+
+
 def test_float64_and_dropout_stay() -> None:
     double = [tensor.double() for tensor in factors()]
     fused = assert_fuses(lambda q, k, v: functional.scaled_dot_product_attention(q, k, v) * 2, *double)

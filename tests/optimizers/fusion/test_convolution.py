@@ -80,6 +80,12 @@ def test_any_convolution_is_eagers(drawn) -> None:
     assert_fuses(nn.Sequential(nn.ReLU(), module), image)
 
 
+@pytest.mark.parametrize("sizes", [(1, 3, 1, 5), (1, 3, 5, 1), (2, 3, 1, 4)])
+def test_an_image_of_one_row_can_be_flattened(sizes: tuple[int, ...]) -> None:
+    fused = assert_fuses(nn.Sequential(nn.Conv2d(3, 10, 1), nn.ReLU(), nn.Flatten()).eval(), torch.randn(sizes))
+    assert not _library(fused.runner.program)
+
+
 def test_special_values_reach_what_they_reach_in_eager() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.ReLU(), nn.Conv2d(2, 4, 3, padding=1, groups=2), nn.ReLU()).eval()
