@@ -12,6 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from analyzer.errors import HotbenchError
+from optimizers.fusion.output_layout import laid_out
 from optimizers.fusion.recordable import DependsOnValuesError
 from optimizers.fusion.recording import CaughtError, Recording, UnrecordableError, record
 from optimizers.fusion.recording_settings import compiling, has_layers, layers_in_parts
@@ -142,6 +143,8 @@ class ModelCall:
         """Return the graph of a recording; without one, that of forward itself. Raises UnfusableError in words."""
         with torch.no_grad(), _unchanged_state(self._model), _in_words():
             graph = _trace(self._flat, self.tensors) if recording is None else _made_functional(recording, self.tensors)
+            if recording is not None and not laid_out(graph, recording):
+                raise UnfusableError("an output lies in memory in an order that its op would not give it")
         refuse_effects(graph, tuple(self._weights))
         graph.graph.eliminate_dead_code()
         return Captured(graph, *self.signature())

@@ -248,9 +248,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Return what stands for a tensor that forward makes of Python numbers."""
         if tensor.numel() > _MOST_CONSTANT_ITEMS or tensor.dtype.is_complex:
             raise UnrecordableError(f"a constant of {tensor.numel()} items of {tensor.dtype}")
-        # A copy, since forward may write into what it made.
-        stand = self.stand(tensor.clone())
-        self.steps.append(Step(_FRESH, (), (), (Ref(stand.number),), (layout_of(stand.behind),), False, tensor))
+        # Copies, since forward may write into what it made, and into the array that it made it of.
+        stand, kept = self.stand(tensor.clone()), tensor.clone()
+        self.steps.append(Step(_FRESH, (), (), (Ref(stand.number),), (layout_of(stand.behind),), False, kept))
         return stand
 
     def _result(self, item: Any, args: tuple[Any, ...]) -> Stand | None:

@@ -118,3 +118,25 @@ def test_settings_are_put_back_whatever_other_threads_do() -> None:
     for thread in threads:
         thread.join()
     assert (torch.compiler._is_compiling_flag, torch.backends.mha.get_fastpath_enabled()) == before
+
+
+def test_output_that_was_written_into_other_memory_lies_as_eagers_does() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        made, other = torch.empty(3, 5), torch.empty(3, 5)
+        torch.mul(x, 2.0, out=made)
+        other.copy_(torch.tanh(x))
+        return made, torch.tanh(other)
+
+    x = torch.randn(5, 3).t()
+    outputs = capture(Function(function), (x,), {}).graph(x)
+    for ours, theirs in zip(outputs, function(x), strict=True):
+        assert torch.equal(ours, theirs) and ours.stride() == theirs.stride()
+
+
+def test_output_in_an_order_that_no_copy_gives_is_refused() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        made = torch.empty(7, 3).t()
+        return torch.mul(x, 2.0, out=made)
+
+    with pytest.raises(UnfusableError, match="order"):
+        capture(Function(function), (torch.randn(3, 7),), {})

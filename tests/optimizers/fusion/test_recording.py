@@ -171,6 +171,19 @@ def test_a_constant_that_forward_writes_keeps_its_first_value() -> None:
             assert_same(captured.graph(value), [function(value)])
 
 
+def test_an_array_that_forward_fills_again_is_a_constant_each_time() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        array = np.ones(3, dtype=np.float32)
+        scaled = torch.tanh(x * torch.from_numpy(array))
+        array[:] = 2.0
+        return scaled + torch.from_numpy(array)
+
+    x = torch.randn(3)
+    constants = [step.constant for step in recorded(function, x).steps if step.constant is not None]
+    assert [constant.tolist() for constant in constants] == [[1.0] * 3, [2.0] * 3]
+    assert_same(capture(Function(function), (x,), {}).graph(x), [function(x)])
+
+
 def test_a_tensor_outlives_its_recording_as_an_empty_shell() -> None:
     kept: list[torch.Tensor] = []
 
