@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -92,8 +92,7 @@ def record_two_steps(stepper: Stepper, before_second: Callable[[], None] | None 
 
 def _record_two_steps(stepper: Stepper, before_second: Callable[[], None] | None) -> tuple[MemoryRecording, int]:
     """Return the second step's memory, and the bytes that went in it without the profiler's knowledge."""
-    # type(), not isinstance: asking lazy proxies for their class makes some of them warn.
-    found = _storages(item for item in gc.get_objects() if issubclass(type(item), torch.Tensor))
+    found = _storages(_live_tensors())
     before = [_Known(storage) for storage in found]
     del found
     gone: set[int] = set()
@@ -189,4 +188,16 @@ def _storages(tensors: Iterable[torch.Tensor]) -> list[torch.UntypedStorage]:
 def live_tensor_bytes() -> int:
     """Return the bytes of the storages under all tensors that Python knows of now, each counted once."""
     gc.collect()
-    return _storage_bytes(item for item in gc.get_objects() if issubclass(type(item), torch.Tensor))
+    return _storage_bytes(_live_tensors())
+
+
+def _live_tensors() -> Iterator[torch.Tensor]:
+    """Yield the tensors that Python knows of; each type is asked once, for there are many objects of few types."""
+    known: dict[type, bool] = {}
+    for item in gc.get_objects():
+        # type(), not isinstance: asking lazy proxies for their class makes some of them warn.
+        kind = type(item)
+        if kind not in known:
+            known[kind] = issubclass(kind, torch.Tensor)
+        if known[kind]:
+            yield item

@@ -19,18 +19,20 @@ class Candidates:
 
     order:   indices into Timeline.gaps: the cheapest per byte first, then the largest size x gap.
     recipes: for each gap of the timeline, the recipe by which its buffer is made again; without one it is swapped.
+    tier:    where what is swapped goes; "" where that depends on what else goes there.
     """
 
     timeline: Timeline
     order: tuple[int, ...]
     recipes: dict[int, Recipe]
+    tier: str = ""
 
-    def move(self, index: int, tier: str = "") -> Move:
+    def move(self, index: int) -> Move:
         """Return the gap's move: a swap is out for the whole gap, copied in when it is needed."""
         gap = self.timeline.gaps[index]
         if index in self.recipes:
             return Recompute(gap.buffer, gap.after, gap.before)
-        return Swap(gap.buffer, gap.after, gap.after + 1, gap.before, gap.before, tier)
+        return Swap(gap.buffer, gap.after, gap.after + 1, gap.before, gap.before, self.tier)
 
 
 def check_allowed(allow: Sequence[str], tiers: Sequence[Tier]) -> None:
@@ -71,4 +73,5 @@ def list_candidates(
                 cost[index] = recipe.seconds
     order = np.lexsort((-sizes * idle, cost / sizes))
     usable = order[np.isfinite(cost[order])]
-    return Candidates(timeline, tuple(usable.tolist()), recipes)
+    alone = len(tiers) == 1 and tiers[0].capacity_bytes is None
+    return Candidates(timeline, tuple(usable.tolist()), recipes, tiers[0].name if alone else "")

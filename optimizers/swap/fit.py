@@ -209,7 +209,10 @@ class _Fitting:
             if peak <= budget:
                 return self._finish(budget, found, itinerary, peak, tries)
             target -= peak - budget
-        raise SwapError(f"no plan kept {budget:,} bytes when it was run; a budget of {2 * budget - target:,} may do")
+        raise self._missed(budget, target)
+
+    def _missed(self, budget: int, target: int) -> SwapError:
+        return SwapError(f"no plan kept {budget:,} bytes when it was run; a budget of {2 * budget - target:,} may do")
 
     def _plan(self, target: int, budget: int) -> SwapPlan:
         if self.trace.peak_bytes <= target:
@@ -219,9 +222,13 @@ class _Fitting:
             # What could be made again holds its inputs in memory for longer: with swaps alone less is possible.
             self.allow = ("swap",)
             self.traced = timeline_of(self.trace, self.tiers, self.allow)
+            # What was asked for beyond the budget made up for the recomputations' own miss.
+            target = budget
             found = plan(self.traced.timeline, target, self.tiers, self.allow)
         if isinstance(found, Refusal):
-            reason = found.reason.replace(f"a budget of {target} bytes", f"a budget of {budget} bytes")
+            if target < budget:
+                raise self._missed(budget, target)
+            reason = found.reason
             raise SwapError(f"{reason}; the step's own peak is {self.trace.peak_bytes}")
         return self._as_run(found.moves, target)
 

@@ -52,11 +52,11 @@ class StepHooks:
         self, model: torch.nn.Module, handler: Handler, optimizer: torch.optim.Optimizer | None = None
     ) -> None:
         refuse_unsupported(model)
-        if any(isinstance(getattr(hook, "__self__", None), StepHooks) for hook in model._forward_pre_hooks.values()):
+        if any(_is_live(getattr(hook, "__self__", None)) for hook in model._forward_pre_hooks.values()):
             raise SwapError("the model carries a swap plan already; close what fit or apply_plan returned first")
         self.handler = handler
         self.mark = self.position = 0
-        self.annotating = False
+        self.annotating = self.inert = False
         self._saving: saved_tensors_hooks | None = None
         self._mode: TorchDispatchMode | None = None
         handles: list[Any] = [
@@ -70,7 +70,7 @@ class StepHooks:
 
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
         """Copies of the model, and files of it, carry hooks that do nothing: the engine stays with this one."""
-        return InertHooks, ()
+        return _inert_hooks, ()
 
     def detach(self) -> None:
         """Take all hooks off."""
@@ -80,6 +80,8 @@ class StepHooks:
         self._removals.clear()
 
     def _begin(self, model: torch.nn.Module, args: Any) -> None:
+        if self.inert:
+            return
         refuse_unsupported(model)
         # A forward that raised inside of another hook may have left its hooks on.
         self._leave_forward()
@@ -133,14 +135,16 @@ class StepHooks:
         self.handler.after_update(self._next_mark())
 
 
-class InertHooks:
-    """What a copy of a model with StepHooks has in their place."""
+def _inert_hooks() -> StepHooks:
+    """Return what a copy of a hooked model has: hooks that leave each of its forwards alone."""
+    hooks = StepHooks.__new__(StepHooks)
+    hooks.inert = True
+    hooks._saving = hooks._mode = None
+    return hooks
 
-    def _begin(self, model: torch.nn.Module, args: Any) -> None:
-        """Do nothing."""
 
-    def _end(self, model: torch.nn.Module, args: Any, output: Any) -> None:
-        """Do nothing."""
+def _is_live(owner: object) -> bool:
+    return isinstance(owner, StepHooks) and not owner.inert
 
 
 def refuse_unsupported(model: torch.nn.Module) -> None:

@@ -9,11 +9,11 @@ from analyzer.measurement import Estimate
 from optimizers.plan import Refusal
 from optimizers.swap.candidates import Candidates, check_allowed, list_candidates
 from optimizers.swap.exhaustive import use_all
-from optimizers.swap.moves import Move, Recompute, Swap, Tier
+from optimizers.swap.moves import Move, Recompute, Swap, Tier, check_moves
 from optimizers.swap.schedule import assign_tiers, loosen
-from optimizers.swap.simulate import Simulation, bound_curve, resident_at_start, simulate
+from optimizers.swap.simulate import SimulatedStep, Simulation, bound_curve, resident_at_start
 from optimizers.swap.sweep import choose, without_needless
-from optimizers.swap.timeline import Timeline
+from optimizers.swap.timeline import NANOSECONDS, Timeline
 
 NAME = "swap"
 FEW = 64
@@ -56,14 +56,15 @@ def plan(
     check_allowed(allow, tiers)
     if timeline.peak_bytes <= budget_bytes:
         return as_plan(timeline, (), tiers, budget_bytes)
-    best: SwapPlan | None = None
+    quickest: SimulatedStep | None = None
     for moves in _tries(timeline, budget_bytes, tiers, allow):
-        found = as_plan(timeline, moves, tiers, budget_bytes)
-        if best is None or found.simulation.step_seconds < best.simulation.step_seconds:
-            best = found
-        if best.simulation.step_seconds <= timeline.seconds:
+        step = SimulatedStep(timeline, moves, tiers)
+        if quickest is None or step.nanoseconds < quickest.nanoseconds:
+            quickest = step
+        if quickest.nanoseconds <= timeline.starts[-1]:
             break
-    if best is not None:
+    if quickest is not None:
+        best = _described(timeline, quickest, budget_bytes)
         return _improved(timeline, best, tiers, allow) if len(timeline.gaps) <= FEW else best
     smallest = smallest_budget(timeline, tiers, allow)
     return Refusal(NAME, f"a budget of {budget_bytes} bytes cannot be kept; the smallest that works is {smallest}")
@@ -75,13 +76,18 @@ def as_plan(timeline: Timeline, moves: Sequence[Move], tiers: Sequence[Tier], bu
     The peak's high end holds at any bandwidth; the time's low end is a step without waiting, its high end one in which
     no copy overlaps with anything.
     """
-    found = simulate(timeline, moves, tiers)
-    copied = sum(copy.end_seconds - copy.start_seconds for copy in found.copies)
+    check_moves(timeline, moves, tiers)
+    return _described(timeline, SimulatedStep(timeline, moves, tiers), budget_bytes)
+
+
+def _described(timeline: Timeline, simulated: SimulatedStep, budget_bytes: int) -> SwapPlan:
+    found = simulated.finish()
+    copied = sum(end - start for *_, start, end in found.spans) / NANOSECONDS
     least = min(timeline.seconds + found.recompute_seconds, found.step_seconds)
     step = Estimate(least, found.step_seconds, max(least + copied, found.step_seconds), "s", BASIS)
     lowest = min(found.peak_bytes, found.bound_bytes)
     peak = Estimate(lowest, found.peak_bytes, max(found.bound_bytes, found.peak_bytes), "bytes", BASIS)
-    return SwapPlan(budget_bytes, timeline.peak_bytes, tuple(moves), found, peak, step)
+    return SwapPlan(budget_bytes, timeline.peak_bytes, tuple(simulated.moves), found, peak, step)
 
 
 def smallest_budget(timeline: Timeline, tiers: Sequence[Tier], allow: Sequence[str] = ("swap", "recompute")) -> int:

@@ -19,6 +19,8 @@ def assign_tiers(
 
     A tier is filled before the next one is used; balanced: the one whose lanes have the least to do is taken.
     """
+    if len(tiers) == 1 and all(isinstance(move, Recompute) or move.tier == tiers[0].name for move in moves):
+        return list(moves)
     rooms = {tier.name: TierRoom(timeline, tier.capacity_bytes) for tier in tiers}
     load: dict[str, int] = defaultdict(int)
     found: list[Move] = []
@@ -82,7 +84,9 @@ def loosen(timeline: Timeline, moves: Sequence[Move], tiers: Sequence[Tier], roo
     for move in sorted(swaps, key=lambda move: (-move.before, move.buffer)):
         last = freed[move.buffer, move.after]
         fetched = lanes.earlier_fetched(move, 0 if move.before <= move.after else last)
-        found.append(Swap(move.buffer, move.after, last, fetched, move.before, move.tier))
+        if last != move.freed_by or fetched != move.prefetch:
+            move = Swap(move.buffer, move.after, last, fetched, move.before, move.tier)
+        found.append(move)
     return found
 
 
@@ -90,14 +94,14 @@ class _Lanes:
     """When each tier's lanes are next free, out going forward in time and in going backward."""
 
     def __init__(self, timeline: Timeline, tiers: dict[str, Tier], room: Int64) -> None:
-        self.buffers, self.tiers, self.room = timeline.buffers, tiers, room
+        self.sizes, self.tiers, self.room = timeline.sizes, tiers, room
         self.starts: list[int] = timeline.starts.tolist()
         self.out_free: dict[str, int] = defaultdict(int)
         self.in_free = dict.fromkeys(tiers, self.starts[-1])
 
     def later_freed(self, move: Swap) -> int:
         """Return the event that the copy out is done by without waiting, or the latest that memory allows."""
-        size = self.buffers[move.buffer].bytes
+        size = self.sizes[move.buffer]
         leaves = self.starts[move.after + 1]
         done = max(self.out_free[move.tier], leaves) + self.tiers[move.tier].out_nanoseconds(size)
         self.out_free[move.tier] = done
@@ -105,20 +109,22 @@ class _Lanes:
         wanted = min(bisect_left(self.starts, done, begin), last)
         if wanted <= begin or self.room[begin] < size:
             return begin
-        short = (self.room[begin:wanted] < size).nonzero()[0]
-        end = begin + int(short[0]) if len(short) else wanted
+        short = self.room[begin:wanted] < size
+        first = int(short.argmax())
+        end = begin + first if short[first] else wanted
         self.room[begin:end] -= size
         return end
 
     def earlier_fetched(self, move: Swap, first: int) -> int:
         """Return the event from which the copy in hides, or the earliest that memory allows; never before `first`."""
-        size = self.buffers[move.buffer].bytes
+        size = self.sizes[move.buffer]
         start = min(self.in_free[move.tier], self.starts[move.before]) - self.tiers[move.tier].in_nanoseconds(size)
         self.in_free[move.tier] = start
         wanted = max(bisect_right(self.starts, start, 0, move.before + 1) - 1, first)
         if wanted >= move.before or self.room[move.before - 1] < size:
             return move.before
-        short = (self.room[wanted : move.before] < size).nonzero()[0]
-        begin = wanted + int(short[-1]) + 1 if len(short) else wanted
+        short = self.room[wanted : move.before][::-1] < size
+        last = int(short.argmax())
+        begin = move.before - last if short[last] else wanted
         self.room[begin : move.before] -= size
         return begin

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from optimizers.swap.candidates import Candidates
-from optimizers.swap.moves import Move, Recompute, is_away, is_inside
+from optimizers.swap.moves import Move, Recompute, is_away
 from optimizers.swap.simulate import away_events, bound_curve
-from optimizers.swap.timeline import Int64, Timeline
+from optimizers.swap.timeline import NANOSECONDS, Int64, Timeline
 
 
 def choose(candidates: Candidates, budget_bytes: int) -> list[Move] | None:
@@ -19,18 +19,7 @@ def choose(candidates: Candidates, budget_bytes: int) -> list[Move] | None:
     A swap gives its memory back during the whole gap here, and names no tier; schedule.py gives it one and more time.
     Without recomputations the sweep finds a choice whenever there is one: it may take every idle buffer.
     """
-    sweep = _Sweep(candidates)
-    over = np.flatnonzero(candidates.timeline.live_bytes > budget_bytes)
-    # What is recomputed needs scratch, later: from the first event over the budget on, each is looked at.
-    first = int(over[0]) if len(over) else len(candidates.timeline.events)
-    for event, live in enumerate(candidates.timeline.live_bytes.tolist()):
-        sweep.advance(event)
-        if event < first:
-            continue
-        while live + sweep.change > budget_bytes:
-            if not sweep.take_best(event):
-                return None
-    return sweep.chosen
+    return _Sweep(candidates).run(budget_bytes)
 
 
 class Agreement:
@@ -62,43 +51,55 @@ class _Sweep:
     def __init__(self, candidates: Candidates) -> None:
         self.timeline, self.candidates = candidates.timeline, candidates
         self.chosen: list[Move] = []
-        self.taken: set[int] = set()
         self.change = 0
         events = len(self.timeline.events)
         self.changes = [0] * (events + 2)
         self.opening: list[list[int]] = [[] for _ in range(events + 1)]
         self.open: list[int] = []
-        self.agreement = Agreement(self.timeline)
-        gaps = self.timeline.gaps
-        for rank, index in enumerate(candidates.order):
-            _, after, before = gaps[index]
+        # Swaps agree with one another, whatever they are.
+        self.agreement = Agreement(self.timeline) if candidates.recipes else None
+        rows = self.timeline.gap_rows[list(candidates.order)]
+        self.ends: list[tuple[int, int]] = list(zip(rows[:, 1].tolist(), rows[:, 2].tolist(), strict=True))
+        self.taken = bytearray(len(self.ends))
+        for rank, (after, before) in enumerate(self.ends):
             self.opening[after + 1].append(rank)
             if before <= after:
                 self.opening[0].append(rank)
 
-    def advance(self, event: int) -> None:
-        """Go on to the event: what opens there, what comes back there."""
-        self.change += self.changes[event]
-        for rank in self.opening[event]:
-            heapq.heappush(self.open, rank)
+    def run(self, budget_bytes: int) -> list[Move] | None:
+        """Return the moves that the sweep takes; None where memory is over the budget and nothing is idle."""
+        over = np.flatnonzero(self.timeline.live_bytes > budget_bytes)
+        if not len(over):
+            return self.chosen
+        # What is recomputed needs scratch, later: from the first event over the budget on, each is looked at.
+        first, push, waiting = int(over[0]), heapq.heappush, self.open
+        for event, live in enumerate(self.timeline.live_bytes.tolist()):
+            self.change += self.changes[event]
+            for rank in self.opening[event]:
+                push(waiting, rank)
+            while live + self.change > budget_bytes and event >= first:
+                if not self._take_best(event):
+                    return None
+        return self.chosen
 
-    def take_best(self, event: int) -> bool:
+    def _take_best(self, event: int) -> bool:
         """Choose the best candidate that is idle during the event; return False where there is none."""
         while self.open:
             rank = heapq.heappop(self.open)
-            index = self.candidates.order[rank]
-            if rank in self.taken or not is_inside(self.timeline.gaps[index], event):
+            after, before = self.ends[rank]
+            idle = after < event < before if after < before else event > after or event < before
+            if not idle or self.taken[rank]:
                 continue
-            move = self.candidates.move(index)
-            if self.agreement.accepts(move):
-                self.taken.add(rank)
+            move = self.candidates.move(self.candidates.order[rank])
+            if self.agreement is None or self.agreement.accepts(move):
+                self.taken[rank] = 1
                 self.chosen.append(move)
                 self._apply(move, event)
                 return True
         return False
 
     def _apply(self, move: Move, event: int) -> None:
-        size, wraps = self.timeline.buffers[move.buffer].bytes, move.before <= move.after
+        size, wraps = self.timeline.sizes[move.buffer], move.before <= move.after
         self.change -= size
         if wraps and event > move.after:
             return
@@ -118,10 +119,15 @@ def without_needless(timeline: Timeline, moves: Sequence[Move], budget_bytes: in
     do not keep the budget.
     """
     room = budget_bytes - bound_curve(timeline, moves)
-    kept = []
-    for move in sorted(moves, key=lambda move: _worth(timeline, move)):
-        size, spans = timeline.buffers[move.buffer].bytes, away_events(move, len(timeline.events))
-        if any(_is_short(room, begin, end, size) for begin, end in spans):
+    scratch = [timeline.recipe_of[move.buffer, move.before].scratch_bytes for move in moves
+               if isinstance(move, Recompute)]  # fmt: skip
+    count, spare, kept = len(timeline.events), sum(scratch), list[Move]()
+    # Room only shrinks, but for the scratch of what is not made again after all: few need more than this look.
+    ends = (room + spare).tolist()
+    for move in sorted(moves, key=_worth_in(timeline)):
+        size, spans = timeline.sizes[move.buffer], away_events(move, count)
+        if any(begin < end and (ends[begin] < size or ends[end - 1] < size or _is_short(room, begin, end, size))
+               for begin, end in spans):  # fmt: skip
             kept.append(move)
             continue
         for begin, end in spans:
@@ -136,7 +142,14 @@ def _is_short(room: Int64, begin: int, end: int, size: int) -> bool:
     return begin < end and bool(room[begin] < size or room[end - 1] < size or room[begin:end].min() < size)
 
 
-def _worth(timeline: Timeline, move: Move) -> tuple[float, float, int]:
-    size = timeline.buffers[move.buffer].bytes
-    remade = timeline.recipe_of[move.buffer, move.before].seconds if isinstance(move, Recompute) else 0.0
-    return -remade / size, size * timeline.gap_seconds(move.gap), move.buffer
+def _worth_in(timeline: Timeline) -> Callable[[Move], tuple[float, float, int]]:
+    sizes, starts, whole = timeline.sizes, timeline.starts.tolist(), int(timeline.starts[-1])
+    recipes = timeline.recipe_of
+
+    def worth(move: Move) -> tuple[float, float, int]:
+        size, buffer = sizes[move.buffer], move.buffer
+        length = starts[move.before] - starts[move.after + 1] + (whole if move.before <= move.after else 0)
+        remade = recipes[buffer, move.before].seconds if isinstance(move, Recompute) else 0.0
+        return -remade / size, size * (length / NANOSECONDS), buffer
+
+    return worth

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -136,12 +135,28 @@ class Timeline:
     @cached_property
     def live_bytes(self) -> Int64:
         """Return the bytes live during each event when nothing is moved."""
-        change = np.zeros(len(self.events) + 1, dtype=np.int64)
+        change = self.born_bytes.copy()
+        change[1:] -= self.released_bytes[:-1]
+        found: Int64 = np.cumsum(change) + self.base_bytes
+        return found
+
+    @cached_property
+    def born_bytes(self) -> Int64:
+        """Return the bytes that each event allocates."""
+        found = [0] * len(self.events)
         for buffer in self.buffers:
-            change[max(buffer.born, 0)] += buffer.bytes
+            if buffer.born >= 0:
+                found[buffer.born] += buffer.bytes
+        return np.array(found, dtype=np.int64)
+
+    @cached_property
+    def released_bytes(self) -> Int64:
+        """Return the bytes that are freed at the end of each event."""
+        found = [0] * len(self.events)
+        for buffer in self.buffers:
             if buffer.released is not None:
-                change[buffer.released + 1] -= buffer.bytes
-        return np.cumsum(change)[:-1] + self.constant_bytes
+                found[buffer.released] += buffer.bytes
+        return np.array(found, dtype=np.int64)
 
     @property
     def seconds(self) -> float:
@@ -161,8 +176,11 @@ class Timeline:
     @cached_property
     def gaps(self) -> tuple[Gap, ...]:
         """Return the idle gaps of the buffers that may be moved, each with at least one event in it."""
-        return tuple(gap for buffer in self.buffers if not buffer.left_alone and buffer.bytes
-                     for gap in _gaps(buffer, len(self.events)))  # fmt: skip
+        found, count = list[Gap](), len(self.events)
+        for buffer in self.buffers:
+            if not buffer.left_alone and buffer.bytes:
+                _add_gaps(found, buffer, count)
+        return tuple(found)
 
     @cached_property
     def gap_set(self) -> frozenset[Gap]:
@@ -170,9 +188,14 @@ class Timeline:
         return frozenset(self.gaps)
 
     @cached_property
+    def sizes(self) -> list[int]:
+        """Return the bytes of each buffer."""
+        return [buffer.bytes for buffer in self.buffers]
+
+    @cached_property
     def gap_sizes(self) -> Int64:
         """Return the bytes of each gap's buffer."""
-        return np.array([self.buffers[gap.buffer].bytes for gap in self.gaps], dtype=np.int64)
+        return np.array(self.sizes, dtype=np.int64)[self.gap_rows[:, 0]]
 
     @cached_property
     def gap_rows(self) -> Int64:
@@ -182,7 +205,8 @@ class Timeline:
     @cached_property
     def gap_wraps(self) -> NDArray[np.bool_]:
         """Return which gaps run into the next step."""
-        return np.array([gap.wraps for gap in self.gaps], dtype=np.bool_)
+        found: NDArray[np.bool_] = self.gap_rows[:, 2] <= self.gap_rows[:, 1]
+        return found
 
     @cached_property
     def gap_nanoseconds(self) -> Int64:
@@ -213,10 +237,10 @@ def _check_buffer(position: int, buffer: Buffer, count: int) -> None:
         raise SwapError(f"buffer {position}, live from {buffer.born} to {last}, has uses {buffer.uses[:8]}")
 
 
-def _gaps(buffer: Buffer, count: int) -> Iterator[Gap]:
+def _add_gaps(found: list[Gap], buffer: Buffer, count: int) -> None:
     uses = buffer.uses
     for after, before in pairwise(uses):
         if before - after > 1:
-            yield Gap(buffer.index, after, before)
+            found.append(Gap(buffer.index, after, before))
     if uses and buffer.born < 0 and buffer.released is None and uses[0] + count - uses[-1] > 1:
-        yield Gap(buffer.index, uses[-1], uses[0])
+        found.append(Gap(buffer.index, uses[-1], uses[0]))

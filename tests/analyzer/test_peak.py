@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from analyzer.peak import peak_live_bytes, state_bytes
+from analyzer.peak import AllocatorChange, _corrected, peak_live_bytes, state_bytes
 from analyzer.workload import Stepper, Workload, prepare, seeded
 
 
@@ -52,3 +52,10 @@ def test_shared_storage_counts_once() -> None:
 
 def test_a_model_without_state_has_no_bytes() -> None:
     assert state_bytes(torch.nn.Identity()) == 0
+
+
+def test_sizes_of_memory_from_before_the_recording_are_its_own_not_the_profiler_s() -> None:
+    seen = [AllocatorChange(1, 100, -7), AllocatorChange(2, 100, 40), AllocatorChange(3, 100, -40),
+            AllocatorChange(4, 200, -30), AllocatorChange(5, 300, 9)]  # fmt: skip
+    found = _corrected(seen, {100: 64})
+    assert [change.bytes for change in found] == [-64, 40, -40, 0, 9]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import io
 import logging
 import os
 import resource
@@ -17,6 +19,7 @@ import torch
 
 from analyzer.workload import Stepper, Workload
 from optimizers.swap.engine import Engine
+from optimizers.swap.entries import Entry, Saved
 from optimizers.swap.errors import SwapError
 from optimizers.swap.fit import timeline_of
 from optimizers.swap.hooks import StepHooks
@@ -238,3 +241,55 @@ def test_hooks_are_gone_after_detaching(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_refused() -> None:
     with pytest.raises(SwapError, match="cannot make a swap file"):
         SwapFile(Path("/proc"), 4096)
+
+
+def test_copies_and_files_of_a_swapped_model_are_plain_and_a_second_plan_is_refused(tmp_path: Path) -> None:
+    workload = training("recurrent")
+    engine = Engine(workload.model, itinerary_for("recurrent"), tmp_path, workload.optimizer)
+    file = io.BytesIO()
+    torch.save(workload.model, file)
+    file.seek(0)
+    for copied in (copy.deepcopy(workload.model), torch.load(file, weights_only=False)):
+        copied(workload.batch(0)[0][0]).sum().backward()
+        assert engine.steps == 0
+        Engine(copied, Itinerary(5, (), (), (), (), 0, 4096), tmp_path).close()
+    with pytest.raises(SwapError, match="carries a swap plan already"):
+        Engine(workload.model, engine.itinerary, tmp_path)
+    engine.close()
+
+
+def test_what_something_else_still_holds_stays_where_it_is() -> None:
+    tensor = torch.ones(5)
+    entry = Entry(tensor.untyped_storage())
+    kept = Saved(entry, tensor)
+    assert entry.is_held_elsewhere()
+    del tensor
+    assert not entry.is_held_elsewhere()
+    assert torch.equal(kept.tensor(), torch.ones(5))
+
+
+def test_a_forked_process_swaps_nothing_and_does_not_wait_for_threads_that_it_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    workload = training("recurrent")
+    engine = Engine(workload.model, itinerary_for("recurrent"), tmp_path, workload.optimizer)
+    assert engine.itinerary.state
+    weights_after(workload, 2)
+    with monkeypatch.context() as forked, caplog.at_level(logging.WARNING, "hotbench"):
+        child = os.getpid() + 1
+        forked.setattr(os, "getpid", lambda: child)
+        with pytest.raises(Exception, match="the process was forked while tensors were swapped"):
+            Stepper(workload).step()
+    assert "its parent has the swap file" in caplog.text
+    engine.close()
+
+
+def test_a_graph_that_is_kept_is_said_to_keep_its_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    workload = training("recurrent")
+    engine = Engine(workload.model, itinerary_for("recurrent"), tmp_path, workload.optimizer)
+    (x,), _ = workload.batch(0)
+    with caplog.at_level(logging.WARNING, "hotbench"):
+        held = [workload.model(x) for _ in range(3)]
+    assert sum("while its graph is still held" in record.message for record in caplog.records) == 1
+    del held
+    engine.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import hotbench
 from analyzer.errors import RecordError
 from analyzer.peak import peak_live_bytes
-from analyzer.workload import Stepper, Workload
+from analyzer.workload import Stepper, Workload, seed_everything, seeded
 from optimizers.swap.errors import SwapError
 from optimizers.swap.fit import fit
 from optimizers.swap.plan_file import apply_plan
@@ -45,15 +46,16 @@ def smallest(workload: Workload, **options: object) -> int:
     ],
 )
 def test_weights_are_the_same_to_the_bit_at_the_smallest_budget(name: str, allow: tuple[str, ...]) -> None:
-    plain = weights_after(training(name), 20)
+    steps = 20 if name == "recurrent" else 8
+    plain = weights_after(training(name), steps)
     workload = training(name)
-    # What recomputation alone reaches is found greedily, by measured costs: it differs a little from trace to trace.
-    budget = smallest(workload, allow=allow) * (1.0 if "swap" in allow else 1.1)
+    # What recomputation reaches is found greedily, by measured costs: it differs a little from trace to trace.
+    budget = smallest(workload, allow=allow) * (1.0 if allow == ("swap",) else 1.15)
     with fit(workload, int(budget), allow=allow) as fitted:
-        assert weights_after(fitted.workload, 20) == plain
+        assert weights_after(fitted.workload, steps) == plain
         assert not fitted.engine.drifted
         assert not fitted.engine.trouble
-    assert fitted.plan.moves or allow == ("recompute",)
+    assert fitted.plan.moves or fitted.report.peak_bytes_before <= budget
 
 
 def peaks_at(name: str, budget: int) -> tuple[float, int]:
@@ -182,3 +184,55 @@ def test_a_plan_that_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
     with fit(training("recurrent"), "99%") as fitted, pytest.raises(SwapError, match="cannot write the plan"):
         fitted.save(tmp_path / "missing" / "plan.json")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_peak_is_the_same_however_often_it_is_recorded() -> None:
+    workload = training("recurrent")
+    weights_after(workload, 1)
+    with fit(workload, "60%") as fitted:
+        assert fitted.file.itinerary.state or fitted.plan.moves
+        first, *others = [peak_live_bytes(Stepper(workload)) for _ in range(3)]
+    assert others == [first, first]
+    assert first <= fitted.report.budget_bytes
+
+
+def test_modules_that_the_user_has_in_evaluation_stay_so() -> None:
+    workload = training("convolutional")
+    frozen = workload.model.features[1].eval()  # type: ignore[index, union-attr]
+    with fit(workload, "99%"):
+        assert not frozen.training
+        assert workload.model.training
+
+
+def test_what_a_library_s_lstm_saves_is_made_again_to_the_bit() -> None:
+    def built() -> Workload:
+        seed_everything(3)
+        model = Tagger()
+        return Workload(
+            model=model,
+            inputs=lambda seed: ((torch.randn(33, 20, 9, generator=seeded(seed)),), {}),
+            loss=lambda output, batch: output.square().mean(),
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        )
+
+    plain = weights_after(built(), 3)
+    workload = built()
+    with pytest.raises(SwapError) as refused:
+        fit(workload, 1, allow=("recompute",))
+    _, low, peak = (int(number) for number in re.findall(r"\d+", str(refused.value)))
+    with fit(workload, (low + peak) // 2, allow=("recompute",)) as fitted:
+        assert weights_after(workload, 3) == plain
+        assert fitted.plan.recomputed
+
+
+class Tagger(torch.nn.Module):
+    """[batch, steps, 9] -> scores; the LSTM is one op, which leaves out a result where no gradient is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = torch.nn.LSTM(9, 48, 2, dropout=0.2, batch_first=True)
+        self.head = torch.nn.Linear(48, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.head(self.recurrent(x)[0])
+        return scores

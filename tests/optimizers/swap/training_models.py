@@ -36,7 +36,7 @@ class Block(torch.nn.Module):
 class Attentive(torch.nn.Module):
     """[batch, length, width] -> class scores."""
 
-    def __init__(self, width: int = 36, layers: int = 3) -> None:
+    def __init__(self, width: int = 36, layers: int = 2) -> None:
         super().__init__()
         self.blocks = torch.nn.Sequential(*(Block(width) for _ in range(layers)))
         self.head = torch.nn.Linear(width, CLASSES)
