@@ -62,15 +62,14 @@ class ResNeXt29(nn.Module):
                 blocks.append(ResNeXtBlock(inputs, cardinality * width << stage, outputs, cardinality, stride))
                 inputs = outputs
         self.features, self.head = nn.Sequential(*blocks), nn.Linear(inputs, 10)
-        settle(self, torch.randn(2, 3, 32, 32))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.head(self.features(x).mean((2, 3)))
         return scores
 
 
-def settle(model: nn.Module, images: torch.Tensor) -> None:
-    """Give every batch norm the statistics of these images, and scales and shifts that are not 1 and 0.
+def settled(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """Return the model, each batch norm with the statistics of these images, and a scale and shift that are not 1 and 0.
 
     Without it activations fade from layer to layer, until the outputs say nothing about the convolutions.
     """
@@ -83,7 +82,7 @@ def settle(model: nn.Module, images: torch.Tensor) -> None:
         model.train()(images)
         for norm in norms:
             norm.momentum = 0.1
-    model.eval()
+    return model.eval()
 
 
 def point(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -182,7 +181,6 @@ class NASNet(nn.Module):
                 self.cells.append(cell)
                 inputs, before, halved = cell.outputs, inputs, kind is REDUCTION
         self.head = nn.Linear(inputs, 10)
-        settle(self, torch.randn(4, 3, 32, 32))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = before = self.stem(x)

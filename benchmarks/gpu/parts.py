@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.gpu.part import Part
 
 BUDGET_SECONDS = 530.0
-UNTIMED_SECONDS = 130.0
+UNTIMED_SECONDS = 120.0
 CUDA_TESTS = Path(__file__).parents[2] / "tests" / "cuda"
 KERNEL_FAMILIES = tuple(sorted(file.stem.removesuffix("_cases") for file in CUDA_TESTS.glob("*_cases.py")))
 TEST_FILES = tuple(sorted(file.stem for file in CUDA_TESTS.glob("test_*gpu*.py")))
@@ -35,15 +35,15 @@ PARTS: tuple[Part, ...] = (
     Part("environment", "this machine", "benchmarks.gpu.environment:tasks", UNTIMED_SECONDS, timed=False),
     *(_family(name) for name in KERNEL_FAMILIES),
     *(_test_file(stem) for stem in TEST_FILES),
-    Part("pointwise", "bandwidth of pointwise kernels", "benchmarks.gpu.pointwise:tasks", 50, timed=True),
-    Part("row-reduction", "layernorm and softmax", "benchmarks.gpu.row_reduction:tasks", 50, timed=True),
+    Part("pointwise", "bandwidth of pointwise kernels", "benchmarks.gpu.pointwise:tasks", 45, timed=True),
+    Part("row-reduction", "layernorm and softmax", "benchmarks.gpu.row_reduction:tasks", 45, timed=True),
     Part("recurrent", "recurrent layers of 100 steps", "benchmarks.gpu.recurrent:tasks", 35, timed=True),
-    Part("fusion", "whole models fused", "benchmarks.gpu.fusion:tasks", 90, timed=True),
+    Part("fusion", "whole models fused", "benchmarks.gpu.fusion:tasks", 70, timed=True),
     Part("quantized-gemv", "quantized matrix times vector", "benchmarks.gpu.quantized_gemv:tasks", 35, timed=True),
     Part("movers", "gather, scatter and pack", "benchmarks.gpu.movers:tasks", 35, timed=True),
     Part("launch", "cost of a launch", "benchmarks.gpu.launch:tasks", 20, timed=True),
-    Part("capture", "capture of the examples", "benchmarks.gpu.captures:tasks", 95, timed=True),
-    Part("pipeline", "the pipeline with every optimizer", "benchmarks.gpu.pipeline:tasks", 70, timed=True),
+    Part("capture", "capture of the examples", "benchmarks.gpu.captures:tasks", 70, timed=True),
+    Part("pipeline", "the pipeline with every optimizer", "benchmarks.gpu.pipeline:tasks", 55, timed=True),
 )
 
 
