@@ -69,7 +69,7 @@ class ResNeXt29(nn.Module):
 
 
 def settled(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    """Return the model, each batch norm with the statistics of these images, and a scale and shift that are not 1 and 0.
+    """Return the model: each batch norm has the statistics of these images, and no scale of 1 or shift of 0.
 
     Without it activations fade from layer to layer, until the outputs say nothing about the convolutions.
     """
