@@ -159,7 +159,8 @@ class ModelCall:
         tensors = iter(flat[len(self._weights) :])
         filled = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves]
         args, kwargs = pytree.tree_unflatten(filled, self._input_spec)
-        output = torch.func.functional_call(self._watched, named, args, kwargs)
+        with _own_lists(self._model):
+            output = torch.func.functional_call(self._watched, named, args, kwargs)
         flat_output, self._output_spec = pytree.tree_flatten(output)
         return flat_output
 
@@ -266,6 +267,19 @@ def _check_device(weights: Mapping[str, torch.Tensor], leaves: list[Any]) -> Non
             )
         if tensor.device.type not in ("cpu", "cuda"):
             raise UnfusableError(f"{name} is on {tensor.device}; fusion is for the CPU and for CUDA devices")
+
+
+@contextlib.contextmanager
+def _own_lists(model: torch.nn.Module) -> Iterator[None]:
+    """Give torch's recurrent modules their own lists of weights back, which calls with other weights make anew."""
+    recurrent = [module for module in model.modules() if isinstance(module, torch.nn.RNNBase)]
+    kept = [(m, m._flat_weights, tuple(m._flat_weights), m._flat_weight_refs) for m in recurrent]
+    try:
+        yield
+    finally:
+        for module, weights, items, references in kept:
+            weights[:] = items
+            module._flat_weights, module._flat_weight_refs = weights, references
 
 
 @contextlib.contextmanager
