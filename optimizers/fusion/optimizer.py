@@ -47,7 +47,7 @@ class FusionOptions(Options):
 
 
 class Fusion:
-    """Fuses pointwise ops and reductions into generated kernels where that is measured to be faster."""
+    """Turns stretches of ops into generated kernels where that is measured to be faster."""
 
     name: ClassVar[str] = NAME
     options: ClassVar[type[Options]] = FusionOptions
