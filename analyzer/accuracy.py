@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils import _pytree as pytree
 
+from analyzer.agreement import agreements
 from analyzer.closeness import GIVEN
 from analyzer.closeness import Accuracy as Accuracy
 from analyzer.errors import HotbenchError, WorkloadError
@@ -94,16 +95,14 @@ class _Gap:
     dot: float = 0.0
     squares_a: float = 0.0
     squares_b: float = 0.0
-    equal_arg_max: int = 0
-    arg_maxima: int = 0
+    ranked: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     special_values_match: bool = True
     dtypes: set[torch.dtype] = field(default_factory=set)
 
     def add(self, a: torch.Tensor, b: torch.Tensor, ranked: bool) -> None:
         self.dtypes.add(b.dtype)
         if ranked and b.dim() > 0 and b.shape[-1] >= 2 and b.is_floating_point() and b.numel():
-            self.equal_arg_max += int((a.argmax(-1) == b.argmax(-1)).sum())
-            self.arg_maxima += b.numel() // b.shape[-1]
+            self.ranked.append((a, b))
         wide_a, wide_b = _wide(a), _wide(b)
         finite = torch.isfinite(wide_a) & torch.isfinite(wide_b)
         special_a, special_b = wide_a[~finite], wide_b[~finite]
@@ -162,12 +161,13 @@ def compare_outputs(
     if mismatch:
         tolerance = (0.0 if max_error is None else max_error, "the outputs cannot be compared")
         return Accuracy(math.inf, math.inf, 0.0, None, inputs, *tolerance, *metrics, False, mismatch)
-    arg_maxima = sum(gap.arg_maxima for gap in gaps)
+    rows = [agreements(*zip(*gap.ranked, strict=True))[:2] for gap in gaps if gap.ranked]
+    ranked = sum(count for _, count in rows)
     return Accuracy(
         max(gap.max_abs for gap in gaps),
         max(gap.max_rel for gap in gaps),
         min(gap.cosine for gap in gaps),
-        sum(gap.equal_arg_max for gap in gaps) / arg_maxima if arg_maxima else None,
+        sum(equal for equal, _ in rows) / ranked if ranked else None,
         inputs,
         *_tolerance({dtype for gap in gaps for dtype in gap.dtypes}, max_error, sensitivity),
         *metrics,

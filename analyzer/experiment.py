@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer import device
-from analyzer.closeness import Accuracy
+from analyzer.closeness import Accuracy, AccuracyGate
 from analyzer.device import Environment
 from analyzer.errors import RecordError
 from analyzer.identity import content_id
@@ -46,7 +46,7 @@ class Experiment:
     noise_floor: the same ratio of the baseline against itself in the same sitting (interval).
     before_seconds, after_seconds, again_seconds: seconds a step, one figure a round; equal places are one round.
     rounds: how many of them each block of fresh builds has; sittings: how many blocks each sitting has.
-    memory_ratio, size_ratio: after/before peak bytes and bytes of parameters and buffers.
+    memory_ratio, size_ratio: after/before peak bytes and bytes of parameters and buffers as stored.
     verdicts: {"time", "memory", "size", "accuracy"} -> one word each.
     """
 
@@ -89,6 +89,7 @@ def run_experiment(
     max_error: float | None = None,
     max_slowdown: float = 0.0,
     gate_accuracy: bool = True,
+    gate: AccuracyGate | None = None,
     sampling: Sampling = DEFAULT_SAMPLING,
     progress: Progress = silent,
 ) -> Experiment:
@@ -98,6 +99,7 @@ def run_experiment(
     max_slowdown: fraction by which a smaller candidate may be slower.
     gate_accuracy: whether outputs beyond max_error refuse the candidate; False where both sides are
                   workloads in their own right, whose outputs need not be equal.
+    gate:         what the answers must keep in place of the dtype's tolerance; max_error holds beside it.
 
     A candidate that raises, dies or hangs is refused, with the reason. Raises VariantError when the baseline does.
     """
@@ -110,12 +112,13 @@ def run_experiment(
         if error.role != CANDIDATE:
             raise
         findings = failed_trial(str(error), max_error)
+    accuracy = dataclasses.replace(findings.accuracy, gate=gate)
     time_verdict = judge_time(findings.blocks) if findings.blocks else NO_TIME
     verdicts, verdict, reason = judge(
         time_verdict,
         findings.memory_ratio,
         findings.size_ratio,
-        findings.accuracy,
+        accuracy,
         max_slowdown=max_slowdown,
         gate_accuracy=gate_accuracy,
     )
@@ -133,7 +136,7 @@ def run_experiment(
         peak_bytes_before=findings.peak_bytes_before,
         peak_bytes_after=findings.peak_bytes_after,
         size_ratio=findings.size_ratio,
-        accuracy=findings.accuracy,
+        accuracy=accuracy,
         verdicts=verdicts,
         verdict=verdict,
         reason=reason,
@@ -164,7 +167,8 @@ def load_experiment(folder: Path) -> Experiment:
     experiment = from_plain(Experiment, data)
     if experiment.format_version > FORMAT_VERSION:
         raise RecordError(f"{folder} has format {experiment.format_version}; this version reads up to {FORMAT_VERSION}")
-    if experiment_id(experiment) != experiment.id or manifest.id != experiment.id:
+    # Of the content as it is stored: one saved before a field was added is still the same.
+    if content_id(KIND, {**data, "id": ""}) != experiment.id or manifest.id != experiment.id:
         raise RecordError(f"{folder} names experiment {experiment.id}, but its content is another's; it is corrupt")
     return experiment
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -162,8 +162,3 @@ class Graph:
     def top_level(self) -> Iterator[Op]:
         """Yield the ATen ops that no other ATen op called."""
         return (op for op in self.ops if self.top_level_of[op.index] == op.index)
-
-
-def total_self_seconds(ops: Sequence[Op]) -> float:
-    """Return the sum of the median self times, in seconds; ops that were not timed count nothing."""
-    return sum(op.self_seconds.median for op in ops if op.self_seconds is not None)

@@ -20,6 +20,16 @@ SECOND_STEP = f"{ANNOTATION}second_step"
 MOST_RECORDINGS = 3
 
 
+STORED_BYTES = "hotbench_stored_bytes"
+"""The attribute by which a model says how many bytes its file takes, where that is not what lies in memory."""
+
+
+def stored_bytes(model: torch.nn.Module) -> int:
+    """Return the bytes that the model says its file takes, else those of its parameters and buffers."""
+    told = getattr(model, STORED_BYTES, None)
+    return told if isinstance(told, int) else state_bytes(model)
+
+
 def state_bytes(model: torch.nn.Module) -> int:
     """Return the bytes of parameters and buffers, storage that several share counted once."""
     return _storage_bytes([*model.parameters(), *model.buffers()])

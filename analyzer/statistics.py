@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from analyzer.measurement import Measurement
 
@@ -58,6 +57,9 @@ def blocked_ratio(blocks: Sequence[Floats], *, seed: int = 0) -> Measurement:
 
 def widening(blocks: int) -> float:
     """Return by how much the bootstrap's 95 % half-width must grow to be that of Student's t with as many blocks."""
+    # Imported here: it loads for half a second, which every command would wait for.
+    from scipy.special import stdtrit
+
     quantile = float(stdtrit(blocks - 1, 0.975))
     return quantile / NORMAL_95 * math.sqrt(blocks / (blocks - 1))
 

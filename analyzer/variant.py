@@ -24,7 +24,7 @@ import torch
 
 from analyzer.accuracy import collect_outputs, nudge_parameters
 from analyzer.errors import HotbenchError, WorkloadError
-from analyzer.peak import peak_live_bytes, state_bytes
+from analyzer.peak import peak_live_bytes, stored_bytes
 from analyzer.record import to_plain
 from analyzer.timing import SAMPLE_SECONDS, DeviceClock, ProcessClock, lead_in, settle, take_samples
 from analyzer.workload import Stepper, Workload, WorkloadReference, prepare, rebuild_workload, seed_everything
@@ -98,7 +98,7 @@ class Session:
             self.clock = DeviceClock(device_event)
         return {
             "training": workload.training,
-            "state_bytes": state_bytes(workload.model),
+            "state_bytes": stored_bytes(workload.model),
             "seconds": time.monotonic() - start,
         }
 
@@ -175,7 +175,8 @@ def serve(requests: TextIO, replies: TextIO) -> None:
         replies.flush()
 
 
-def _take_pipes() -> tuple[TextIO, TextIO]:
+def take_pipes() -> tuple[TextIO, TextIO]:
+    """Return (requests, replies) of this process's pipes; user code that reads or prints gets neither from now on."""
     requests, replies = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -184,14 +185,15 @@ def _take_pipes() -> tuple[TextIO, TextIO]:
     return requests, replies
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have this process killed when the one that started it ends, where the system can do that."""
     # PR_SET_PDEATHSIG: a parent that is killed outright cannot stop us itself.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(*_take_pipes())
+    serve(*take_pipes())
     sys.exit(0)

@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; no traceback reaches the user."""
     previous = _unwind_on_terminate()
     try:
-        options = make_parser().parse_args(arguments)
+        parser = make_parser()
+        _check_order(parser, sys.argv[1:] if arguments is None else arguments)
+        options = parser.parse_args(arguments)
         code: int = options.run_command(options)
         sys.stdout.flush()
         return code
@@ -83,6 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
+
+
+def _check_order(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Say so where an option of every command stands before the command: argparse would name its value as a command."""
+    first = (arguments[0] if arguments else "").partition("=")[0]
+    if first in ("--store", "--json"):
+        parser.error(f"{first} stands before the command; write it behind: hotbench COMMAND {first}")
 
 
 def _say(text: str, code: int) -> int:

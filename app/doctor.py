@@ -16,7 +16,7 @@ from app.checks.check import FAIL, OK, WARN, Check, guarded
 from app.checks.gpu import examine_gpu
 from app.store import open_store
 from app.store.location import locate
-from app.units import mebibytes
+from app.units import mebibytes, plural
 
 _SUPPORTED = ((3, 11), (3, 12))
 _LEAST_FREE_BYTES = 2**30
@@ -85,7 +85,7 @@ def _threads() -> Check:
 
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    found = f"{threads} threads on {allowed} usable cores"
+    found = f"{plural(threads, 'thread')} on {plural(allowed, 'usable core')}"
     if threads <= allowed:
         return Check("threads", OK, found)
     return Check("threads", WARN, found, f"times will scatter: set OMP_NUM_THREADS={allowed} or pass --threads")

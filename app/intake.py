@@ -160,14 +160,16 @@ def _experiment(store: Store, job: Job, folder: Path, saved: Sequence[Entry], re
 
 
 def _artifact(store: Store, job: Job, folder: Path, _saved: Sequence[Entry], result: Mapping[str, Any]) -> _About:
-    from optimizers.artifact import LOADS_WITH
+    from optimizers.artifact import ONNX, loads_with
 
     experiment = store.find(str(job.arguments["experiment"]), ("experiment",))
     error = result.get("max_abs_error_after_reload")
     if not isinstance(error, int | float) or not math.isfinite(error):
         raise RecordError(f"the export does not say how exactly the artifact reloads ({error!r}); export it again")
     files = len(read_folder(folder, "artifact").files)
-    facts = {"files": files, "loads_with": LOADS_WITH, "max_abs_error_after_reload": float(error)}
+    format = ONNX if job.arguments.get("format") == ONNX else "torch"
+    facts = {"format": format, "files": files, "loads_with": loads_with(format)}
+    facts["max_abs_error_after_reload"] = float(error)
     return _About(experiment.name, experiment.id, facts)
 
 

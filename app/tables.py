@@ -161,8 +161,9 @@ def experiment(value: Experiment, predicted: Estimate | None) -> RenderableType:
     lines.add_row(
         "noise floor", f"{ratio(value.noise_floor.low)} to {ratio(value.noise_floor.high)} (baseline against itself)"
     )
-    lines.add_row("accuracy", f"largest relative error {accuracy.max_rel:.3g}, allowed {accuracy.tolerance:.3g} "
-                              f"({accuracy.tolerance_reason}), over {accuracy.inputs} fresh inputs")  # fmt: skip
+    error = f"largest relative error {accuracy.max_rel:.3g}, allowed {accuracy.tolerance:.3g}"
+    answers = f"{error} ({accuracy.tolerance_reason})" if accuracy.gate is None else accuracy.reason
+    lines.add_row("accuracy", f"{answers}, over {accuracy.inputs} fresh inputs")
     lines.add_row("verdicts", ", ".join(f"{name}: {word}" for name, word in value.verdicts.items()))
     notes = [Text(f"note: {printable(note)}", style="yellow") for note in value.notes]
     return Group(head, table, Padding(lines, (0, 0, 0, 2), expand=False), *notes)

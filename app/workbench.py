@@ -151,29 +151,29 @@ def read_proof(store: Store, text: str) -> Proof:
     return Proof(experiment, candidate, load_run(store.folder(store.get(candidate.parent))))
 
 
-def export(store: Store, text: str, folder: Path) -> dict[str, Any]:
+def export(store: Store, text: str, folder: Path, format: str = "torch") -> dict[str, Any]:
     """Write the artifact of an experiment's candidate into `folder`, and a copy into the store.
 
-    Returns what was written, as plain values.
+    format: "torch" or "onnx". Returns what was written, as plain values.
 
-    Raises HotbenchError for an experiment that only compared two runs.
+    Raises HotbenchError for an experiment that only compared two runs, or a candidate that has no such format.
     """
     from optimizers.artifact import export_artifact
 
     proof = read_candidate(store, text)
-    artifact = export_artifact(proof.candidate, proof.experiment, folder)
+    artifact = export_artifact(proof.candidate, proof.experiment, folder, format)
     if store.writable:
         store.save(
             "artifact",
             lambda target: shutil.copytree(folder, target),
             name=f"{proof.run.name}: {folder.name}",
             parent=proof.experiment.id,
-            summary={"folder": str(folder.absolute()), **_artifact_facts(artifact)},
+            summary={"folder": str(folder.absolute()), **_artifact_facts(artifact, format)},
         )
     return artifact_summary(artifact, folder)
 
 
-def export_to_store(store: Store, text: str, progress: Progress = silent) -> Entry:
+def export_to_store(store: Store, text: str, progress: Progress = silent, format: str = "torch") -> Entry:
     """Save the artifact of an experiment's candidate in the store alone, for the page to hand out; return its entry.
 
     Raises HotbenchError as `export` does.
@@ -183,14 +183,14 @@ def export_to_store(store: Store, text: str, progress: Progress = silent) -> Ent
     proof = read_candidate(store, text)
     progress("write the artifact and load it in a fresh process", 0.1)
     with store.staging() as staging:
-        artifact = export_artifact(proof.candidate, proof.experiment, staging / "artifact")
+        artifact = export_artifact(proof.candidate, proof.experiment, staging / "artifact", format)
         progress("save the artifact", 0.9)
         entry = store.adopt(
             staging / "artifact",
             "artifact",
             name=f"{proof.run.name} + {', '.join(item.plan.optimizer for item in proof.candidate.applied)}",
             parent=proof.experiment.id,
-            summary=_artifact_facts(artifact),
+            summary=_artifact_facts(artifact, format),
         )
     progress("done", 1.0)
     return entry
@@ -217,8 +217,9 @@ def read_candidate(store: Store, text: str) -> Exportable:
     return Exportable(proof.experiment, proof.candidate, proof.run)
 
 
-def _artifact_facts(artifact: Artifact) -> dict[str, Any]:
+def _artifact_facts(artifact: Artifact, format: str) -> dict[str, Any]:
     return {
+        "format": format,
         "files": len(artifact.files),
         "loads_with": artifact.loads_with,
         "max_abs_error_after_reload": artifact.max_abs_error_after_reload,

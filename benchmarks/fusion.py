@@ -1,48 +1,35 @@
 """Fused models against eager, torch's own recurrent kernels, Inductor and ONNX Runtime, on the CPU in float32.
 
 `latency` is seconds of one step; `compile_seconds` is from the model to the end of its first call, with empty caches.
-Ratios are peer / ours. `--case ID` (may be repeated) measures only some cases, and then writes no result, unless
-`--keep` puts them into the committed one.
+Ratios are peer / ours. `--case ID` (may be repeated) measures only some cases, `--threads N` only on so many threads;
+then no result is written, unless `--keep` puts them into the committed one. `--without PEER` leaves a peer out.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from analyzer.errors import HotbenchError
 from analyzer.progress import Progress, part
-from benchmarks import command
-from benchmarks.contract import Benchmark, Missing, Outcome, Promise, Row, Settings, interleave, row_of_samples
-from benchmarks.fusion_merge import keep
+from benchmarks import cases_command
+from benchmarks.cases_command import Chosen
+from benchmarks.contract import Benchmark, Missing, Outcome, Promise, Row, Settings, row_of_samples
 from benchmarks.fusion_models import AUTOTUNE, CASES, INDUCTOR, ONNX, Case, case_of
 from benchmarks.fusion_peers import OURS, unavailable
 from benchmarks.fusion_process import WorkerProcess
+from benchmarks.turns import Effort, ask, caches
 
 LATENCY, COMPILE = "latency", "compile_seconds"
 COMPILING = (INDUCTOR, AUTOTUNE, ONNX)
 QUICK = ("chain20-1e4", "encoder-nonmatmul", "lstm-t100-b1-h64")
 FROM_CACHE = "lstm-t100-b1"
 """Cases of this prefix are compiled a second time, from the cache; that figure stands in the details."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How long a run may take: rounds of samples, seconds of a block, of one preparation, and of the whole run."""
-
-    threads: tuple[int, ...]
-    rounds: int
-    block_seconds: float
-    prepare_seconds: float
-    total_seconds: float
 
 
 FULL = Effort((1, 2), 15, 0.1, 300.0, float("inf"))
@@ -99,56 +86,19 @@ def measure_case(
 ) -> None:
     """Add the rows of one case: every peer in a process of its own, with empty caches, asked in turns."""
     key = f"{case.id}, {threads} threads"
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hotbench-fusion-")))
-        workers: dict[str, WorkerProcess] = {}
-        compiled: dict[str, dict[str, Any]] = {}
-        for number, peer in enumerate((OURS, *peers)):
-            if number and OURS not in workers:
-                return
-            progress(f"{key}: preparing {peer}", number / (len(peers) + 2))
-            try:
-                found.refuse_again(case, peer)
-                limit = _limit(effort, stop)
-                variables = _caches(folder / peer)
-                worker = stack.enter_context(WorkerProcess(case.id, peer, threads, effort.block_seconds, variables))
-                compiled[peer] = worker.ready(limit)
-                workers[peer] = worker
-            except HotbenchError as error:
-                found.add_missing(case, peer, key, str(error))
-        measured = {"measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        found.details[key] = {**measured, **compiled, **_from_cache(case, threads, effort, folder)}
-        progress(f"{key}: measuring", (len(peers) + 1) / (len(peers) + 2))
-        samples = interleave({peer: _sampler(worker) for peer, worker in workers.items()}, effort.rounds)
-        for peer, values in samples.items():
-            if not all(map(math.isfinite, values)):
-                found.add_missing(case, peer, key, "its process ended, or hung, while it was being measured")
-        whole = {peer: values for peer, values in samples.items() if all(map(math.isfinite, values))}
-        found.rows += rows_of(case, threads, whole, compiled)
+    with tempfile.TemporaryDirectory(prefix="hotbench-fusion-") as folder:
 
+        def start(peer: str) -> WorkerProcess:
+            found.refuse_again(case, peer)
+            return WorkerProcess(case.id, peer, threads, effort.block_seconds, caches(Path(folder, peer)))
 
-def _limit(effort: Effort, stop: float) -> float:
-    """Return the seconds that a preparation may take. Raises HotbenchError if there are none left."""
-    left = min(effort.prepare_seconds, stop - time.monotonic())
-    if left <= 0:
-        raise HotbenchError("left out: the time of --quick is used up")
-    return left
-
-
-def _sampler(worker: WorkerProcess) -> Callable[[], float]:
-    """Return a function that gives a sample, and NaN from the first failure on."""
-    failed = False
-
-    def sample() -> float:
-        nonlocal failed
-        try:
-            return math.nan if failed else worker.sample()
-        except HotbenchError:
-            failed = True
-            worker.end()
-            return math.nan
-
-    return sample
+        asked = ask(key, (OURS, *peers), start, effort, stop, progress)
+        for peer, why in asked.missing.items():
+            found.add_missing(case, peer, key, why)
+        if OURS in asked.ready:
+            from_cache = _from_cache(case, threads, effort, Path(folder))
+            found.details[key] = {**asked.surroundings, **asked.ready, **from_cache}
+            found.rows += rows_of(case, threads, asked.samples, asked.ready)
 
 
 def rows_of(
@@ -164,15 +114,10 @@ def rows_of(
             yield row_of_samples(Promise(case.id, peer, COMPILE), threads, *seconds)
 
 
-def _caches(folder: Path) -> dict[str, str]:
-    """Return the variables that give compilers caches of their own, empty at first."""
-    return {"HOTBENCH_CACHE": str(folder / "hotbench"), "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
-
-
 def _from_cache(case: Case, threads: int, effort: Effort, folder: Path) -> dict[str, Any]:
     if not case.id.startswith(FROM_CACHE):
         return {}
-    with WorkerProcess(case.id, OURS, threads, effort.block_seconds, _caches(folder / OURS)) as worker:
+    with WorkerProcess(case.id, OURS, threads, effort.block_seconds, caches(folder / OURS)) as worker:
         try:
             return {"from_cache": worker.ready(effort.prepare_seconds)}
         except HotbenchError as error:
@@ -186,33 +131,23 @@ def promises(cases: Sequence[Case] = CASES) -> tuple[Promise, ...]:
     return (*latency, *compiling)
 
 
+def _some(chosen: Chosen) -> Benchmark:
+    """Return the benchmark of some cases alone. Raises HotbenchError for one that there is not."""
+    wanted = [case_of(name) for name in chosen.cases]
+    cases = [replace(case, peers=tuple(peer for peer in case.peers if peer not in chosen.without)) for case in wanted]
+    left = [(peer, case.id, count) for peer in chosen.without for case in cases for count in chosen.threads]
+
+    def measured(settings: Settings) -> Outcome:
+        outcome = measure(settings, cases, None if settings.quick else replace(FULL, threads=chosen.threads))
+        missing = (Missing(peer, f"{case}, {count} threads: left out by --without") for peer, case, count in left)
+        return replace(outcome, missing=(*outcome.missing, *missing))
+
+    return Benchmark("fusion", promises(cases), measured)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--case", action="append", default=[], help="measure this case only (may be repeated)")
-    parser.add_argument(
-        "--keep", action="store_true", help="put what --case measured in full into the committed result"
-    )
-    own, rest = parser.parse_known_args(arguments)
-    if {"-h", "--help"} & set(rest):
-        print(parser.format_help())
-    try:
-        if not own.case:
-            return command.main(BENCHMARK, rest)
-        return _some([case_of(name) for name in own.case], rest, own.keep)
-    except HotbenchError as error:
-        print(f"benchmarks.fusion: {error}", file=sys.stderr)
-        return 2
-
-
-def _some(cases: Sequence[Case], arguments: Sequence[str], kept: bool) -> int:
-    """Measure some cases; keep the result if it is wanted and whole."""
-    some = Benchmark("fusion", promises(cases), lambda settings: measure(settings, cases))
-    with tempfile.TemporaryDirectory(prefix="hotbench-fusion-") as folder:
-        code = command.main(some, arguments, Path(folder))
-        for path in Path(folder).glob("*.json") if kept else ():
-            print(f"kept in {keep(some, path, [case.id for case in cases])}", file=sys.stderr)
-    return code
+    return cases_command.main(BENCHMARK, _some, FULL.threads, arguments, COMPILING)
 
 
 BENCHMARK = Benchmark("fusion", promises(), measure)

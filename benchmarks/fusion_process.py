@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any
@@ -22,12 +22,19 @@ class WorkerProcess:
     """One peer on one case. Use it in a `with` block: at its end the process and its children are gone."""
 
     def __init__(
-        self, case: str, peer: str, threads: int, block_seconds: float, variables: Mapping[str, str] | None = None
+        self,
+        case: str,
+        peer: str,
+        threads: int,
+        block_seconds: float,
+        variables: Mapping[str, str] | None = None,
+        module: str = "benchmarks.fusion_worker",
+        more: Sequence[str] = (),
     ) -> None:
         self._name = f"{peer} on {case}"
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         self._unread, self._ended = b"", False
-        command = [sys.executable, "-m", "benchmarks.fusion_worker", case, peer, str(threads), str(block_seconds)]
+        command = [sys.executable, "-m", module, case, peer, str(threads), str(block_seconds), *more]
         # OMP_NUM_THREADS: what numba, MKL and Inductor's code ask
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **(variables or {})}
         self._process = subprocess.Popen(

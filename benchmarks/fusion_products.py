@@ -18,10 +18,10 @@ import torch
 from analyzer.progress import part
 from benchmarks.command import main
 from benchmarks.contract import Benchmark, Outcome, Promise, Row, Settings, interleave, row_of_samples
-from kernels.compiler.compile import import_file
 from kernels.compiler.gemm import Product, Term, plan
 from kernels.compiler.gemm_pack import packed, panels
 from kernels.compiler.gemm_print import Into, Place, print_product
+from kernels.compiler.loaded import import_file
 from kernels.compiler.source import Source
 
 PEER, METRIC = "torch.mm", "cpu-seconds-per-product"

@@ -40,12 +40,12 @@ def main(case_id: str, peer: str, threads: int, block_seconds: float) -> None:
     except Exception as error:
         # Whatever a peer fails with is its reason to be missing; where it failed goes to standard error.
         traceback.print_exc()
-        answer({"refused": _line(error)})
+        answer({"refused": line_of(error)})
         return
-    steps = _steps(step, block_seconds)
+    steps = steps_of(step, block_seconds)
     answer(ready)
     for _ in sys.stdin:
-        answer({"seconds": _block(step, steps, 4 * block_seconds)})
+        answer({"seconds": median_of_block(step, steps, 4 * block_seconds)})
 
 
 def _ready(case_id: str, peer: str) -> tuple[Callable[[], Any], dict[str, Any]]:
@@ -65,20 +65,21 @@ def _ready(case_id: str, peer: str) -> tuple[Callable[[], Any], dict[str, Any]]:
     return step, {"compile_seconds": seconds, "deviation": gap, "said": prepared.said()}
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
+    """Return what an error says, in one line."""
     words = " ".join(str(error).split())
     text = words if isinstance(error, HotbenchError) else f"{type(error).__name__}: {words}"
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
-def _steps(step: Callable[[], Any], block_seconds: float) -> int:
+def steps_of(step: Callable[[], Any], block_seconds: float) -> int:
     """Return how many steps fill a block; this warms up as well."""
     step()
-    return max(FEWEST_STEPS, round(block_seconds / max(_block(step, FEWEST_STEPS, block_seconds), 1e-7)))
+    return max(FEWEST_STEPS, round(block_seconds / max(median_of_block(step, FEWEST_STEPS, block_seconds), 1e-7)))
 
 
-def _block(step: Callable[[], Any], steps: int, limit_seconds: float) -> float:
-    """Return the median of the steps; on a busy machine of as many as fit the limit."""
+def median_of_block(step: Callable[[], Any], steps: int, limit_seconds: float) -> float:
+    """Return the median seconds of the steps; on a busy machine of as many as fit the limit."""
     samples: list[float] = []
     while len(samples) < FEWEST_STEPS or (len(samples) < steps and sum(samples) < limit_seconds):
         start = time.perf_counter()

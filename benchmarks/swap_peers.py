@@ -27,11 +27,16 @@ class Checkpointed(torch.nn.Module):
         return checkpoint(self.block, *inputs, use_reentrant=False)
 
 
-def with_checkpoints(workload: Workload) -> Workload:
-    """Return the workload with each of its blocks checkpointed. Raises HotbenchError for a model without blocks."""
+def with_checkpoints(workload: Workload, blocks: int | None = None) -> Workload:
+    """Return the workload with each of its blocks checkpointed, or of a transformer the first `blocks` of them.
+
+    Raises HotbenchError for a model without blocks.
+    """
     model = workload.model
     if isinstance(model, Transformer):
-        model.layers = torch.nn.ModuleList(Checkpointed(layer) for layer in model.layers)
+        layers = list(model.layers)
+        count = len(layers) if blocks is None else blocks
+        model.layers = torch.nn.ModuleList([*map(Checkpointed, layers[:count]), *layers[count:]])
     elif isinstance(model, ConvolutionalNetwork):
         parts = list(model.features)
         stages = [torch.nn.Sequential(*parts[first : first + STAGE]) for first in range(0, len(parts), STAGE)]

@@ -27,7 +27,11 @@ from optimizers.fusion.module import FusedModule
 from optimizers.plan import Candidate
 
 KIND = "artifact"
+TORCH, ONNX = "torch", "onnx"
+FORMATS = (TORCH, ONNX)
+"""What an artifact is written for."""
 LOADS_WITH = 'model = runpy.run_path("DIR/load.py")["load"]()'
+LOADS_ONNX_WITH = 'session = onnxruntime.InferenceSession("DIR/model.onnx")'
 LOADS_SWAP_WITH = 'runpy.run_path("DIR/load.py")["apply"](model, optimizer)'
 _PACKAGES = ("analyzer", "kernels", "optimizers", "app", "hotbench")
 _TIMEOUT_SECONDS = 600
@@ -49,9 +53,10 @@ class Artifact:
     max_abs_error_after_reload: float
 
 
-def export_artifact(candidate: Candidate, experiment: Experiment, folder: Path) -> Artifact:
+def export_artifact(candidate: Candidate, experiment: Experiment, folder: Path, format: str = TORCH) -> Artifact:
     """Write the candidate's model into `folder`, after it was loaded and checked in a fresh process elsewhere.
 
+    format: "torch", which loads with torch and numba, or "onnx", for onnxruntime and others: int8 weights alone.
     Raises HotbenchError where the experiment is not about the candidate, did not prove it, or the kind of candidate
     has no artifact; RecordError where the folder cannot be written or the copy does not reproduce the outputs.
     """
@@ -60,23 +65,86 @@ def export_artifact(candidate: Candidate, experiment: Experiment, folder: Path) 
     if experiment.verdict not in ("faster", "smaller"):
         ended = f"experiment {experiment.id} ended {experiment.verdict!r} ({experiment.reason})"
         raise HotbenchError(f"{ended}; only a proven candidate is exported")
+    if format not in FORMATS:
+        raise HotbenchError(f"the format {format!r} is not known; choose one of {', '.join(FORMATS)}")
+    if format == ONNX:
+        return export_onnx(candidate, experiment, folder)
     if [item.plan.optimizer for item in candidate.applied] == ["swap"]:
         return export_swap_plan(candidate, experiment, folder)
+    if [item.plan.optimizer for item in candidate.applied] == ["placement"]:
+        return export_placement(candidate, experiment, folder)
     if any(item.decisions.get("training") for item in candidate.applied):
         raise HotbenchError(
             "the fusion of a training workload has no artifact: its programs belong to torch.compile; "
             'import hotbench in the training script and call torch.compile(model, backend="hotbench") there'
         )
     model = rebuild_candidate(candidate)
-    if not isinstance(model.model, FusedModule):
-        names = ", ".join(item.plan.optimizer for item in candidate.applied)
-        raise HotbenchError(f"a candidate of {names} has no artifact yet; export a candidate of fusion alone")
     args, kwargs = model.batch(0)
-    proof = {
+    proof = _proof(candidate, experiment)
+    if isinstance(model.model, FusedModule):
+        return export_module(model.model, args, kwargs, folder, proof)
+    names = [item.plan.optimizer for item in candidate.applied]
+    if names == ["quantization"]:
+        # Here, as it loads torch.export: an artifact of a fused model needs none of it.
+        from optimizers.quantization.export import candidate_files
+
+        files = candidate_files(model.model, candidate.applied[0].blobs, args, kwargs)
+        return _write_proved({**files, **proof}, folder, verify_artifact, LOADS_WITH)
+    raise HotbenchError(f"a candidate of {', '.join(names)} has no artifact; export one of fusion or quantization")
+
+
+def loads_with(format: str) -> str:
+    """Return the line that loads an artifact of a model, DIR being its folder."""
+    return LOADS_ONNX_WITH if format == ONNX else LOADS_WITH
+
+
+def _proof(candidate: Candidate, experiment: Experiment) -> dict[str, bytes]:
+    """Return the files that say what was exported and what was measured of it."""
+    return {
         "candidate.json": dump_json(without_folders(to_plain(candidate.reference))),
         "experiment.json": dump_json(without_folders(to_plain(experiment))),
     }
-    return export_module(model.model, args, kwargs, folder, {**proof})
+
+
+def export_onnx(candidate: Candidate, experiment: Experiment, folder: Path) -> Artifact:
+    """Write a compressed candidate's model as ONNX into `folder`, after onnxruntime gave the measured answers with it.
+
+    Raises HotbenchError for what ONNX cannot carry: another optimizer's work, weights that are not int8.
+    """
+    names = [item.plan.optimizer for item in candidate.applied]
+    if names != ["quantization"]:
+        raise HotbenchError(
+            f"a candidate of {', '.join(names)} has no ONNX form: it is code of its own; export without --format onnx, "
+            "or optimize with quantization alone"
+        )
+    # Here, as it loads torch.export: other artifacts need none of it.
+    from optimizers.quantization.onnx_artifact import check_files as check_onnx
+    from optimizers.quantization.onnx_artifact import onnx_files
+
+    (applied,) = candidate.applied
+    model = rebuild_candidate(candidate)
+    files = {**onnx_files(model.model, applied, *model.batch(0)), **_proof(candidate, experiment)}
+
+    def check(written: Path) -> float:
+        with tempfile.TemporaryDirectory(prefix="hotbench-verify-") as elsewhere:
+            return check_onnx(written, applied, lambda given: _run([sys.executable, "-I", *given], elsewhere))
+
+    return _write_proved(files, folder, check, LOADS_ONNX_WITH)
+
+
+def export_placement(candidate: Candidate, experiment: Experiment, folder: Path) -> Artifact:
+    """Write the bucket plan, the launch lines and the hook into `folder`, after two fresh workers ran a step with them.
+
+    Raises RecordError where the folder cannot be written or the workers' gradients are not the mean of their own.
+    """
+    # Here, as it reads the transport's sources: an artifact of a model needs none of them.
+    from optimizers.placement.export import LOADS_WITH as LOADS_PLACEMENT_WITH
+    from optimizers.placement.export import artifact_files as placement_files
+    from optimizers.placement.export import check_files as check_placement
+    from optimizers.placement.optimizer import buckets_of
+
+    files = {**placement_files(buckets_of(candidate.applied[0])), **_proof(candidate, experiment)}
+    return _write_proved(files, folder, check_placement, LOADS_PLACEMENT_WITH)
 
 
 def export_swap_plan(candidate: Candidate, experiment: Experiment, folder: Path) -> Artifact:
@@ -88,11 +156,7 @@ def export_swap_plan(candidate: Candidate, experiment: Experiment, folder: Path)
     from optimizers.swap.export import PLAN_FILE, check_files
     from optimizers.swap.export import artifact_files as swap_files
 
-    proof = {
-        "candidate.json": dump_json(without_folders(to_plain(candidate.reference))),
-        "experiment.json": dump_json(without_folders(to_plain(experiment))),
-    }
-    files = {**swap_files(candidate.applied[0].blobs[PLAN_FILE]), **proof}
+    files = {**swap_files(candidate.applied[0].blobs[PLAN_FILE]), **_proof(candidate, experiment)}
 
     def check(written: Path) -> float:
         error = check_files(written, candidate.reference)
@@ -168,9 +232,20 @@ def check_artifact(folder: Path, expected_sha256: str | None = None) -> str:
     return found
 
 
-def load_artifact(folder: Path, expected_sha256: str | None = None) -> Any:
-    """Return the model of an artifact, ready to call. Raises RecordError for a folder that is not whole."""
+def load_artifact(folder: Path, expected_sha256: str | None = None, model: Any = None) -> Any:
+    """Return the model of an artifact, ready to call. Raises RecordError for a folder that is not whole.
+
+    model: the float model that compressed weights go into; for a folder of `hotbench.save` that has no program.
+    """
+    if model is not None:
+        from optimizers.quantization.save import load_into
+
+        return load_into(folder, model, expected_sha256)
     check_artifact(folder, expected_sha256)
+    if (folder / "model.onnx").is_file():
+        raise RecordError(f"{folder} holds an ONNX model; load {folder / 'model.onnx'} with onnxruntime")
+    if not (folder / "load.py").is_file():
+        raise RecordError(f"{folder} holds weights without a program; give the float model: load(folder, model=model)")
     loader = runpy.run_path(str(folder.absolute() / "load.py"))
     try:
         return loader["load"]()

@@ -15,7 +15,7 @@ from analyzer.experiment import Experiment, load_experiment, save_experiment
 from analyzer.progress import Progress, print_json, silent
 from analyzer.record import to_plain
 from analyzer.run import load_run
-from optimizers.artifact import export_artifact
+from optimizers.artifact import FORMATS, TORCH, export_artifact
 from optimizers.candidate import load_candidate
 from optimizers.pipeline import optimize, optimize_summary, propose
 from optimizers.settings import parse_settings
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("export", help="write the artifact of a kept candidate")
     command.add_argument("folder", type=Path, metavar="OPTIMIZE_FOLDER", help="what `optimize -o` wrote")
     command.add_argument("-o", "--output", type=Path, required=True, help="the artifact's folder")
+    command.add_argument("--format", choices=FORMATS, default=TORCH, help="onnx: of a compressed int8 model alone")
     command.set_defaults(command=_export)
     return parser
 
@@ -101,5 +102,5 @@ def _optimize(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     candidate = load_candidate(options.folder / "candidate")
     experiment: Experiment = load_experiment(options.folder / "experiment")
-    _print(to_plain(export_artifact(candidate, experiment, options.output)))
+    _print(to_plain(export_artifact(candidate, experiment, options.output, options.format)))
     return 0

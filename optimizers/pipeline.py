@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.capture import capture
+from analyzer.closeness import AccuracyGate
 from analyzer.diagnosis.diagnose import diagnose
 from analyzer.diagnosis.finding import Diagnosis
 from analyzer.errors import HotbenchError
@@ -17,12 +18,15 @@ from analyzer.experiment import Experiment, run_experiment
 from analyzer.launch import Launch, baseline_launch
 from analyzer.progress import Progress, part, silent
 from analyzer.run import Run
+from analyzer.schedule import DEFAULT_SAMPLING
 from analyzer.threads import torch_threads
 from analyzer.workload import Workload, rebuild_workload
 from optimizers.candidate import make_candidate, save_candidate
-from optimizers.plan import Applied, Candidate, Optimizer, Options, Plan, Refusal
+from optimizers.plan import Applied, Candidate, LaunchesItself, Optimizer, Options, Plan, Refusal
 from optimizers.registry import ORDER, optimizer_named
 from optimizers.settings import read_options
+
+GATED_SEEDS = tuple(range(1, 17))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,12 @@ def _apply_plans(run: Run, names: Sequence[str], settings: Mapping[str, str], pr
             seen = capture(workload, run.workload, threads=run.threads, progress=report)
             diagnosis = diagnose(seen)
         plan = optimizer.plan(seen, diagnosis, options)
-        answer = optimizer.apply(workload, plan, report) if isinstance(plan, Plan) else plan
+        if isinstance(plan, Refusal):
+            answer: tuple[Workload, Applied] | Refusal = plan
+        elif isinstance(optimizer, LaunchesItself):
+            answer = optimizer.apply_after(tuple(applied), workload, plan, report)
+        else:
+            answer = optimizer.apply(workload, plan, report)
         if isinstance(answer, Refusal):
             refusals.append(answer)
         else:
@@ -102,20 +111,44 @@ def prove(
     run: Run, candidate: Candidate, folder: Path, max_error: float | None = None, progress: Progress = silent
 ) -> Experiment:
     """Return the experiment of the candidate saved in `folder` against the run's own workload."""
+    gate = gate_of(candidate)
+    baseline, changed = launches_of(run, candidate, folder)
     return run_experiment(
-        baseline_launch(run.workload, run.threads),
-        Launch(
-            name="+".join(item.plan.optimizer for item in candidate.applied),
-            entry="optimizers.candidate:launch_candidate",
-            argument={"candidate": str(folder.absolute())},
-            threads=run.threads,
-        ),
+        baseline,
+        changed,
         parent=candidate.id,
         training=run.training,
         max_error=max_error,
         max_slowdown=max(float(item.plan.options.get("max_slowdown", 0.0)) for item in candidate.applied),
+        gate=gate,
+        # Shares of equal answers need more answers than three to tell 97 from 99 %.
+        sampling=DEFAULT_SAMPLING if gate is None else dataclasses.replace(DEFAULT_SAMPLING, seeds=GATED_SEEDS),
         progress=progress,
     )
+
+
+def launches_of(run: Run, candidate: Candidate, folder: Path) -> tuple[Launch, Launch]:
+    """Return what is measured against what: the run's own workload, unless the last optimizer brings its baseline."""
+    last = candidate.applied[-1]
+    optimizer = optimizer_named(last.plan.optimizer)
+    if isinstance(optimizer, LaunchesItself):
+        return optimizer.launches(run.workload, folder.absolute(), last, run.threads)
+    changed = Launch(
+        name="+".join(item.plan.optimizer for item in candidate.applied),
+        entry="optimizers.candidate:launch_candidate",
+        argument={"candidate": str(folder.absolute())},
+        threads=run.threads,
+    )
+    return baseline_launch(run.workload, run.threads), changed
+
+
+def gate_of(candidate: Candidate) -> AccuracyGate | None:
+    """Return what the answers must keep, as the options of an optimizer that changes them say; None without such."""
+    names = ("min_agreement", "min_cosine", "max_metric_drop")
+    chosen = [{name: item.plan.options[name] for name in names if name in item.plan.options}
+              for item in candidate.applied]  # fmt: skip
+    given = next((options for options in chosen if options), None)
+    return None if given is None else AccuracyGate(**given)
 
 
 def optimize(

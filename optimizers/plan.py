@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from analyzer.diagnosis.finding import Diagnosis
 from analyzer.measurement import Estimate
@@ -13,6 +13,9 @@ from analyzer.reference import WorkloadReference
 from analyzer.run import Run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from analyzer.launch import Launch
     from analyzer.workload import Workload
 
 FORMAT_VERSION = 1
@@ -54,6 +57,8 @@ class Plan:
     format_version: int = FORMAT_VERSION
     compile_seconds: Estimate | None = None
     """What applying it would take before anything is measured; None where that is not predicted."""
+    reference: WorkloadReference | None = None
+    """The run's workload, for an optimizer whose workers build it again in processes of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +108,21 @@ class Optimizer(Protocol):
 
     def rebuild(self, workload: Workload, applied: Applied) -> Workload:
         """Repeat `applied` exactly on a fresh workload. Raises RecordError when a hash differs."""
+        ...
+
+
+@runtime_checkable
+class LaunchesItself(Protocol):
+    """An optimizer whose candidates are not one process, and whose baseline is not the workload as it is."""
+
+    def apply_after(
+        self, earlier: tuple[Applied, ...], workload: Workload, plan: Plan, progress: Progress = silent
+    ) -> tuple[Workload, Applied] | Refusal:
+        """Return what `apply` does. earlier: what was applied to the workload before, for processes of its own."""
+        ...
+
+    def launches(
+        self, reference: WorkloadReference, folder: Path, applied: Applied, threads: int
+    ) -> tuple[Launch, Launch]:
+        """Return the launches of the baseline and of the candidate that is saved in `folder`."""
         ...

@@ -19,7 +19,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or key.count(".") != 1 or not all(key.split(".")):
-            raise HotbenchError(f"--set {text!r} is not NAME.OPTION=VALUE, such as fusion.min_gain=1.05")
+            raise HotbenchError(f"--set {text!r} is not NAME.OPTION=VALUE, such as fusion.min_gain=0.05")
         settings[key] = value
     return settings
 

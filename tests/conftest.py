@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from functools import cache
@@ -29,6 +30,12 @@ WORKLOADS = (
 def pytest_configure() -> None:
     """Keep kernels, and what applying took, apart from the user's: a run of the tests must not move their forecasts."""
     os.environ.setdefault("HOTBENCH_CACHE", str(default_folder().with_name("kernels-of-tests")))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collecting made out of every later garbage collection: with thousands of tests each takes seconds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

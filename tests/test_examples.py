@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from analyzer.workload import Stepper, load_workload
+from analyzer.errors import HotbenchError
+from analyzer.workload import Stepper, Workload, load_workload, seeded
+from examples import compress, fit_budget, fuse
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 INFERENCE = {
@@ -66,3 +68,36 @@ def test_minilm_finds_the_sentence_of_the_same_subject():
         vectors = workload.model(tokens["input_ids"], tokens["attention_mask"])
     similarity = vectors @ vectors.T
     assert similarity[0, 1] > 0.6 > similarity[0, 2]
+
+
+def test_the_fused_example_gives_eagers_answers_within_rounding():
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.GELU())
+    given = Workload(model=model, inputs=lambda seed: ((torch.randn(3, 5, generator=seeded(seed)),), {}))
+    _, difference = fuse.fuse_inference(given)
+    assert difference <= 1e-5
+
+
+def test_the_example_of_a_budget_says_in_one_line_which_one_works(tmp_path, capsys):
+    assert fit_budget.main(["--budget", "1%", "--plan", str(tmp_path / "plan.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "the smallest that works is" in said
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_a_plan_that_is_not_there_is_told_in_one_line(tmp_path):
+    with pytest.raises(HotbenchError, match="cannot read the plan .*no.json"):
+        fit_budget.train_with(tmp_path / "no.json")
+
+
+def test_the_batch_of_the_budget_example_has_16_sequences_that_change_with_the_seed():
+    (tokens, lengths), _ = fit_budget.step().batch(0)
+    assert tokens.shape == (16, 64) and lengths.shape == (16,)
+    assert not torch.equal(tokens, fit_budget.step().batch(1)[0][0])
+
+
+def test_the_compressed_example_cannot_write_over_a_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    assert compress.main(["--output", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "kept"

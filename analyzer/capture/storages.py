@@ -93,10 +93,6 @@ class StorageTable:
             del self._live[event.address]
         storage.released = event.time
 
-    def live_at(self, address: int) -> Storage | None:
-        """Return the block that is alive at an address."""
-        return self._live.get(address)
-
     def read(self, use: TensorUse, address: int, now: int, time: int) -> Storage:
         """Return the block behind a tensor that an op is about to read."""
         storage = self._live.get(address) if address else self._remembered(use.storage)

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.checks.check import ABSENT, OK, WARN, Check
 from app.checks.machine import Machine
+from app.units import plural
 
 LEAST_CAPABILITY = (8, 0)
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
@@ -83,7 +84,7 @@ def check_peers(machine: Machine) -> Check:
     """Return whether devices can read each other's memory."""
     devices = read_driver(machine).devices
     if len(devices) < 2:
-        return Check("peer access", ABSENT, f"{len(devices)} device(s): there is no peer to reach")
+        return Check("peer access", ABSENT, f"{plural(len(devices), 'device')}: there is no peer to reach")
     library = machine.load("libcuda.so.1")
     pairs = [(a, b) for a in range(len(devices)) for b in range(len(devices)) if a != b]
     closed = [pair for pair in pairs if not _reaches(library, *pair)]

@@ -8,6 +8,7 @@ from typing import Any
 from app.checks.check import ABSENT, OK, WARN, Check
 from app.checks.driver import Driver, read_driver
 from app.checks.machine import Machine
+from app.units import plural
 
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38}
 PERMISSION = (
@@ -109,7 +110,7 @@ def _nvml_devices(nvml: Any) -> Check:
     version = version.decode() if isinstance(version, bytes) else version
     count = int(nvml.nvmlDeviceGetCount())
     refused = [name for name in _READINGS if not _readable(nvml, name, count)]
-    found = f"driver {version}, {count} device(s)"
+    found = f"driver {version}, {plural(count, 'device')}"
     if not count:
         return Check("nvml", WARN, found, "see nvidia-smi: the driver runs, but has no device")
     if refused:

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     names = [name.strip() for name in options.names.split(",") if name.strip()]
     settings = parse_settings(options.settings)
     if options.budget is not None:
-        if "swap" not in names:
+        if names and "swap" not in names:
             raise HotbenchError(
                 f"--budget {options.budget}: {', '.join(names)} works to no memory budget; leave it out, or add swap"
             )

@@ -18,7 +18,7 @@ from app.views.experiment_state import ExperimentState
 from app.views.experiments import keep_words
 
 PART, ACT = "experiment-acts", "experiment-act"
-KEEP, UNDO, EXPORT, PUBLISH = "keep", "undo", "export", "publish"
+KEEP, UNDO, EXPORT, EXPORT_ONNX, PUBLISH = "keep", "undo", "export", "export-onnx", "publish"
 
 
 def acts_id(experiment: str, place: str) -> dict[str, str]:
@@ -56,15 +56,20 @@ def _keeping(state: ExperimentState, place: str) -> list[Any]:
 def _artifact(state: ExperimentState, place: str) -> list[Any]:
     if not state.proven:
         return []
-    if state.artifact is not None:
-        return [download_button("Download the artifact", f"/api/artifacts/{state.artifact.id}.zip")]
     busy = state.export is not None and state.export.live
-    return [_button(state, place, EXPORT, disabled=busy)]
+    formats = [(state.artifact, "Download the artifact", EXPORT)]
+    formats += [(state.onnx, "Download the ONNX model", EXPORT_ONNX)] if state.has_onnx else []
+    return [
+        download_button(text, f"/api/artifacts/{made.id}.zip")
+        if made is not None
+        else _button(state, place, act, disabled=busy)
+        for made, text, act in formats
+    ]
 
 
 def _export_state(state: ExperimentState) -> list[Any]:
     job = state.export
-    if job is None or state.artifact is not None:
+    if job is None or state.exported is not None:
         return []
     if job.live:
         return [job_progress(job)]
@@ -75,8 +80,9 @@ def _export_state(state: ExperimentState) -> list[Any]:
 
 def _links(state: ExperimentState) -> list[Any]:
     lines: list[Any] = []
-    if state.artifact is not None:
-        lines.append(_line("Artifact", link(state.artifact.id, "/artifacts", artifact=state.artifact.id)))
+    for label, made in (("Artifact", state.artifact), ("ONNX", state.onnx)):
+        if made is not None:
+            lines.append(_line(label, link(made.id, "/artifacts", artifact=made.id)))
     lines += [
         _line("Report", link(str(item.summary.get("title") or item.id), "/reports", report=item.id))
         for item in state.reports[:3]
@@ -94,6 +100,8 @@ def _commands(state: ExperimentState) -> Any:
     if state.proven:
         undo = " --undo" if state.keep is not None else ""
         lines = [f"hotbench keep {id}{undo}", f"hotbench export {id} -o artifact", *lines]
+    if state.has_onnx:
+        lines.insert(2, f"hotbench export {id} --format onnx -o onnx")
     return commands(*lines)
 
 
@@ -101,6 +109,7 @@ _BUTTONS = {
     KEEP: ("Keep again", "redo"),
     UNDO: ("Undo", "undo"),
     EXPORT: ("Export the artifact", "artifacts"),
+    EXPORT_ONNX: ("Export as ONNX", "artifacts"),
     PUBLISH: ("Publish a report", "reports"),
 }
 

@@ -9,7 +9,7 @@ from dash import ALL, MATCH, Dash, Input, Output, State, ctx, no_update
 from dash.exceptions import PreventUpdate
 
 from analyzer.errors import HotbenchError
-from app.components.experiment_acts import ACT, EXPORT, KEEP, PART, PUBLISH, UNDO, acts
+from app.components.experiment_acts import ACT, EXPORT, EXPORT_ONNX, KEEP, PART, PUBLISH, UNDO, acts
 from app.store import keeps
 from app.views.experiment_state import ExperimentState, experiment_state
 from app.web.access import person, require
@@ -57,8 +57,8 @@ def act_on(experiment: str, act: str) -> ExperimentState:
     if act in (KEEP, UNDO) and state.run is not None:
         change = keeps.keep if act == KEEP else keeps.undo
         change(shared.store, state.run, state.experiment, who.name)
-    elif act == EXPORT:
-        _export(state)
+    elif act in (EXPORT, EXPORT_ONNX):
+        _export(state, "onnx" if act == EXPORT_ONNX else "torch")
     elif act == PUBLISH:
         from app import workbench
 
@@ -68,7 +68,7 @@ def act_on(experiment: str, act: str) -> ExperimentState:
     return experiment_state(shared.store, shared.jobs, experiment)
 
 
-def _export(state: ExperimentState) -> None:
+def _export(state: ExperimentState, format: str) -> None:
     shared = context()
     if not state.proven:
         raise HotbenchError(f"{state.experiment} ended {state.verdict!r}: only a proven candidate is exported")
@@ -76,8 +76,8 @@ def _export(state: ExperimentState) -> None:
         return
     shared.jobs.submit(
         "export",
-        {"experiment": state.experiment},
-        title=f"Export {' + '.join(state.optimizers) or state.experiment}",
+        {"experiment": state.experiment, **({} if format == "torch" else {"format": format})},
+        title=f"Export {' + '.join(state.optimizers) or state.experiment}{' as ONNX' if format == 'onnx' else ''}",
         user=person().name,
         needs=needs_of_run(state.run or ""),
         about=state.experiment,

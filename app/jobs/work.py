@@ -3,7 +3,7 @@
 profile   {workload: "/abs/file.py:function", device, steps, threads}                -> {run}
 optimize  {run, optimizers: [...], settings: {"fusion.min_gain": "1.05"}, max_error} -> optimize's JSON
 compare   {before, after}                                                            -> compare's JSON
-export    {experiment}                                                               -> {artifact}
+export    {experiment, format: "torch" (default) or "onnx"}                          -> {artifact}
 export    {experiment, region: a kernel's name}                                      -> {reproducer}
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from analyzer.progress import Progress
-from app.jobs.errors import JobError
 from app.jobs.job import Job
 from app.store import Store
 
@@ -76,17 +75,11 @@ def export(store: Store, arguments: Mapping[str, Any], progress: Progress, echo:
 
     if region := arguments.get("region"):
         return {"reproducer": reproducers.export_region_to_store(store, arguments["experiment"], region, progress).id}
-    return {"artifact": workbench.export_to_store(store, arguments["experiment"], progress).id}
+    format = arguments.get("format") or "torch"
+    return {"artifact": workbench.export_to_store(store, arguments["experiment"], progress, format).id}
 
 
 KINDS: Mapping[str, Kind] = {"profile": profile, "optimize": optimize, "compare": compare, "export": export}
-
-
-def kind_named(name: str) -> Kind:
-    """Return what a job of that kind does. Raises JobError, naming those that exist."""
-    if name not in KINDS:
-        raise JobError(f"no job kind {name!r}; known: {', '.join(KINDS)}")
-    return KINDS[name]
 
 
 def settle(store: Store, job: Job, result: Mapping[str, Any]) -> None:

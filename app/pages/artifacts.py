@@ -94,16 +94,23 @@ def _what(view: ArtifactView) -> Any:
     named = dmc.Stack([html.Span("SHA-256 of its manifest", className="hb-line-label"), digest], gap=2)
     act = [] if view.problem else [dmc.Group([download_button("Download as zip", f"/api/artifacts/{view.id}.zip")])]
     words = "Every file is checked against its hash before the download begins; a changed one is refused."
-    same = [command_line(f"hotbench export {view.experiment} -o artifact")] if view.experiment else []
+    form = "" if view.format == "torch" else f" --format {view.format}"
+    same = [command_line(f"hotbench export {view.experiment}{form} -o artifact")] if view.experiment else []
     return section("The model", facts(rows), named, *act, dmc.Text(words, size="sm", c="dimmed"), *same)
 
 
 def _load(view: ArtifactView) -> Any:
     code = html.Pre(html.Code(view.loads_with), className="hb-code", tabIndex=0)
     box = html.Div([code, copy_button(view.loads_with, "Copy the lines")], className="hb-code-box")
-    words = "Unpack the zip; then, beside the unpacked folder and with torch and numba installed:"
-    return section("Load it", box, note("The kernels are compiled at the first load, for the machine it is loaded on."),
-                   text=words)  # fmt: skip
+    onnx = view.format == "onnx"
+    needed = "onnxruntime" if onnx else "torch and numba"
+    words = f"Unpack the zip; then, beside the unpacked folder and with {needed} installed:"
+    about = (
+        "check.py beside it compares onnxruntime's outputs with the stored ones."
+        if onnx
+        else "The kernels are compiled at the first load, for the machine it is loaded on."
+    )
+    return section("Load it", box, note(about), text=words)
 
 
 def _files(view: ArtifactView) -> Any:

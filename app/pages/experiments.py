@@ -13,7 +13,13 @@ from analyzer.errors import RecordError
 from analyzer.experiment import Experiment, load_experiment
 from analyzer.measurement import Measurement
 from app import workbench
-from app.components import experiment_callbacks, region_callbacks, swap_callbacks
+from app.components import (
+    experiment_callbacks,
+    placement_callbacks,
+    quantization_callbacks,
+    region_callbacks,
+    swap_callbacks,
+)
 from app.components.ago import ago
 from app.components.badge import badge, verdict_badge
 from app.components.card import page_heading, section
@@ -21,6 +27,8 @@ from app.components.document import document
 from app.components.empty import empty, problem
 from app.components.experiment_acts import experiment_acts
 from app.components.links import link, link_button
+from app.components.placement import placement_section
+from app.components.quantization import quantization_section
 from app.components.regions import regions_section
 from app.components.swap import swap_section
 from app.components.table import table
@@ -119,7 +127,9 @@ def _detail(text: str) -> Any:
             page_heading(report.title, about, back),
             section("What was found", verdict_panel(view)),
             section("What to do with it", experiment_acts(state, "experiments")),
+            *_quantization(entry.id),
             *_swap(entry.id),
+            *_placement(entry.id),
             *_regions(entry.id, proof.run.id),
             *document(dataclasses.replace(report, sections=_below_verdict(report.sections)), {}),
         ],
@@ -133,6 +143,15 @@ def _regions(experiment: str, run: str) -> list[Any]:
     return [] if view is None or not (view.regions or view.problem) else [regions_section(view, run)]
 
 
+def _quantization(experiment: str) -> list[Any]:
+    """Return the card of compressed layers, for a candidate that has some."""
+    try:
+        found = quantization_callbacks.proof_of(experiment)
+    except RecordError as error:
+        return [problem(str(error), title="The compressed layers cannot be shown")]
+    return [] if found is None else [quantization_section(found)]
+
+
 def _swap(experiment: str) -> list[Any]:
     """Return the card of the step's memory, for a candidate that keeps a budget."""
     try:
@@ -140,6 +159,15 @@ def _swap(experiment: str) -> list[Any]:
     except RecordError as error:
         return [problem(str(error), title="The memory of the step cannot be shown")]
     return [] if found is None else [swap_section(found)]
+
+
+def _placement(experiment: str) -> list[Any]:
+    """Return the card of several workers' steps, for a candidate that trains on them."""
+    try:
+        found = placement_callbacks.proof_of(experiment)
+    except RecordError as error:
+        return [problem(str(error), title="The workers' steps cannot be shown")]
+    return [] if found is None else [placement_section(found)]
 
 
 def _below_verdict(sections: Sequence[Section]) -> tuple[Section, ...]:
@@ -161,3 +189,4 @@ def register(app: Dash) -> None:
     """Declare the acts of experiments, wherever they are shown."""
     experiment_callbacks.register(app)
     region_callbacks.register(app)
+    quantization_callbacks.register_experiment(app)

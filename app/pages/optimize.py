@@ -10,7 +10,7 @@ from dash import ALL, MATCH, Dash, Input, Output, State, ctx, dcc, no_update
 from dash.exceptions import PreventUpdate
 
 from analyzer.errors import HotbenchError
-from app.components import swap_callbacks
+from app.components import placement, placement_callbacks, quantization, quantization_callbacks, swap_callbacks
 from app.components.card import page_heading
 from app.components.empty import empty, note, problem
 from app.components.links import link, link_button
@@ -28,6 +28,8 @@ from app.components.options_form import PART, SWITCH, form_errors
 from app.components.role import allowed
 from app.components.swap import what_if_room
 from app.components.targets import targets_panel
+from app.views import placement as placement_view
+from app.views import quantization as quantization_view
 from app.views.loaded import loaded_diagnosis, run_entry
 from app.views.optimize import (
     option_fields,
@@ -63,8 +65,9 @@ def layout(query: Mapping[str, str]) -> Any:
         marked = wanted is not None and wanted.optimizer == optimizer.name
         fields = option_fields(optimizer.options)
         made = latest_panel(own), result(own), signature(own)
-        tried = [what_if_room()] if optimizer.name == NAME else []
-        cards.append(optimizer_card(optimizer.name, about, fields, *made, marked, tried))
+        tried = _TRIED.get(optimizer.name)
+        own_parts = [tried()] if tried is not None else []
+        cards.append(optimizer_card(optimizer.name, about, fields, *made, marked, own_parts))
     if len(OPTIMIZERS) > 1:
         own = of_card(everything, TOGETHER)
         names = [optimizer.name for optimizer in OPTIMIZERS]
@@ -80,6 +83,12 @@ def layout(query: Mapping[str, str]) -> Any:
     )
 
 
+_TRIED = {
+    NAME: what_if_room,
+    quantization_view.NAME: quantization.editor_room,
+    placement_view.NAME: placement.what_if_room,
+}
+"""By optimizer, what its card alone has: the place where something can be tried before it is applied."""
 _RULE = ". Nothing changes until you apply it; each change is measured before it is kept, and each can be undone."
 
 
@@ -91,6 +100,8 @@ def _from_finding(title: str, optimizer: str) -> Any:
 def register(app: Dash) -> None:
     """Declare the plan, the button and the refresh."""
     swap_callbacks.register(app)
+    placement_callbacks.register(app)
+    quantization_callbacks.register(app)
     values = {"part": PART, "optimizer": MATCH, "option": ALL}
     switches = {"part": SWITCH, "optimizer": MATCH, "option": ALL}
 

@@ -83,14 +83,20 @@ def _cards(experiment: Experiment, applied: Sequence[Applied]) -> tuple[Fact, ..
     interval = f"95 % interval {ratio(speedup.low)} to {ratio(speedup.high)}"
     peak_before = f"before {mebibytes(experiment.peak_bytes_before)}"
     time_tone = TONES.get(experiment.verdicts.get("time", ""), "")
-    accuracy_tone = "good" if accuracy.max_rel <= accuracy.tolerance else "bad"
-    allowed = f"allowed {accuracy.tolerance:.2g}"
+    accuracy_tone = "good" if accuracy.passed else "bad"
     return (
         Fact("Speedup", ratio(speedup.median), interval, MEASURED, time_tone),
         Fact("Step time", milliseconds(after), f"before {milliseconds(before)}", MEASURED),
         Fact("Peak memory", mebibytes(experiment.peak_bytes_after), peak_before, MEASURED),
-        Fact("Largest relative error", f"{accuracy.max_rel:.2g}", allowed, MEASURED, accuracy_tone),
+        Fact(*_closeness(accuracy), MEASURED, accuracy_tone),
     )
+
+
+def _closeness(accuracy: Accuracy) -> tuple[str, str, str]:
+    """Return the figure that says how close the answers are, its value, and what was allowed."""
+    if accuracy.gate is None:
+        return "Largest relative error", f"{accuracy.max_rel:.2g}", f"allowed {accuracy.tolerance:.2g}"
+    return "Cosine similarity", f"{accuracy.cosine:.5g}", accuracy.reason
 
 
 def _medians(experiment: Experiment) -> tuple[float, float]:
@@ -147,7 +153,9 @@ def _time_facts(experiment: Experiment, applied: Sequence[Applied]) -> tuple[Fac
 def _accuracy(accuracy: Accuracy) -> Section:
     if not accuracy.inputs:
         return Section("accuracy", "Answers", accuracy.mismatch or "No outputs were compared.", wide=False)
-    allowed = f"allowed {accuracy.tolerance:.3g}: {accuracy.tolerance_reason}"
+    # With a gate, the dtype's tolerance decides nothing.
+    asked = accuracy.gate is None or accuracy.tolerance_reason == GIVEN
+    allowed = f"allowed {accuracy.tolerance:.3g}: {accuracy.tolerance_reason}" if asked else ""
     places = "at the same places" if accuracy.special_values_match else "at other places"
     facts = [
         Fact("Largest relative error", f"{accuracy.max_rel:.3g}", allowed, MEASURED),
@@ -157,6 +165,8 @@ def _accuracy(accuracy: Accuracy) -> Section:
         Fact("NaN and infinities", places, "", MEASURED),
         Fact("Compared on", f"{accuracy.inputs} fresh inputs"),
     ]
+    if accuracy.gate is not None:
+        facts.insert(0, Fact("Gate", "passed" if accuracy.passed else "failed", accuracy.reason))
     for name in sorted(set(accuracy.metric_before) | set(accuracy.metric_after)):
         before, after = accuracy.metric_before.get(name), accuracy.metric_after.get(name)
         value = "–" if after is None else digits(after, 4)

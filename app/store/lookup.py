@@ -9,6 +9,12 @@ from app.store.errors import StoreError
 
 LATEST = "latest"
 _SHOWN = 5
+_MAKERS = {
+    "experiment": "optimize RUN --with fusion",
+    "artifact": "export EXPERIMENT -o DIR",
+    "report": "publish RUN",
+}
+"""The command that makes the first one of a kind; of all others it is a capture."""
 
 
 def choose(entries: Sequence[Entry], text: str, kinds: tuple[str, ...], label: str) -> Entry:
@@ -37,7 +43,7 @@ def _begins(id: str, text: str) -> bool:
 
 def _known(entries: Sequence[Entry], wanted: str, label: str) -> str:
     if not entries:
-        maker = "optimize RUN --with fusion" if wanted == "experiment" else "profile FILE.py:FUNCTION"
+        maker = _MAKERS.get(wanted, "profile FILE.py:FUNCTION")
         return f"the store {label} holds none yet: make one with `hotbench {maker}`"
     return f"the store holds {_listed(entries)}"
 

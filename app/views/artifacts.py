@@ -11,6 +11,7 @@ from analyzer.record import MANIFEST, Manifest, from_plain, load_json
 from app.reports.experiment_document import TONES
 from app.store import Entry, Store
 
+LOADS_ONNX_WITH = 'import onnxruntime\nsession = onnxruntime.InferenceSession("{folder}/model.onnx")'
 LOADS_WITH = 'import runpy\nmodel = runpy.run_path("{folder}/load.py")["load"]()'
 
 
@@ -38,6 +39,7 @@ class ArtifactView:
     tone: str
     reload_error: float | None
     problem: str = ""
+    format: str = "torch"
 
     @property
     def total_bytes(self) -> int:
@@ -47,7 +49,7 @@ class ArtifactView:
     @property
     def loads_with(self) -> str:
         """Return the lines that load it once it is unpacked."""
-        return LOADS_WITH.format(folder=self.id)
+        return (LOADS_ONNX_WITH if self.format == "onnx" else LOADS_WITH).format(folder=self.id)
 
 
 def artifact_view(store: Store, entry: Entry, entries: Sequence[Entry]) -> ArtifactView:
@@ -70,6 +72,7 @@ def artifact_view(store: Store, entry: Entry, entries: Sequence[Entry]) -> Artif
         tone=TONES.get(verdict, "warn"),
         reload_error=float(error) if isinstance(error, int | float) else None,
         problem=problem,
+        format=str(entry.summary.get("format", "torch")),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.jobs.job import Job
@@ -16,7 +17,7 @@ class ExperimentState:
 
     run:     whose candidate it measured; None where it compares two runs.
     keep:    the mark in effect. ended: the last one that was undone, where none is in effect.
-    export:  the latest export job. artifact: the newest artifact. reports: newest first.
+    export:  the latest export job. artifact, onnx: the newest artifacts of these formats. reports: newest first.
     """
 
     experiment: str
@@ -26,8 +27,20 @@ class ExperimentState:
     keep: Keep | None = None
     ended: Keep | None = None
     artifact: Entry | None = None
+    onnx: Entry | None = None
     export: Job | None = None
     reports: tuple[Entry, ...] = ()
+
+    @property
+    def has_onnx(self) -> bool:
+        """Return whether an ONNX model may be exported: of compressed layers alone, as far as the store tells."""
+        return self.proven and self.optimizers == ("quantization",)
+
+    @property
+    def exported(self) -> Entry | None:
+        """Return the artifact of the latest export job's format; None where there is none yet."""
+        job = self.export
+        return self.onnx if job is not None and job.arguments.get("format") == "onnx" else self.artifact
 
     @property
     def proven(self) -> bool:
@@ -54,7 +67,14 @@ def experiment_state(store: Store, jobs: Jobs, experiment: str) -> ExperimentSta
         optimizers=tuple(parent.summary.get("optimizers", ())) if parent is not None and is_candidate else (),
         keep=newest if newest is not None and newest.undone is None else None,
         ended=newest if newest is not None and newest.undone is not None else None,
-        artifact=next((item for item in entries if item.kind == "artifact" and item.parent == entry.id), None),
+        artifact=_artifact(entries, entry.id, "torch"),
+        onnx=_artifact(entries, entry.id, "onnx"),
         export=exports[0] if exports else None,
         reports=tuple(item for item in entries if item.kind == "report" and item.parent == entry.id),
     )
+
+
+def _artifact(entries: Sequence[Entry], experiment: str, format: str) -> Entry | None:
+    """Return the newest artifact of an experiment in a format; those that do not name theirs are of torch."""
+    own = (item for item in entries if item.kind == "artifact" and item.parent == experiment)
+    return next((item for item in own if item.summary.get("format", "torch") == format), None)

@@ -15,7 +15,7 @@ from app.store.keeps import PROVEN
 from app.units import mebibytes, milliseconds, percent, plural, ratio, verdict_reason
 
 if TYPE_CHECKING:
-    from analyzer.experiment import Experiment
+    from analyzer.experiment import Accuracy, Experiment
     from optimizers.plan import Applied, Candidate
 
 
@@ -142,12 +142,19 @@ def _facts(experiment: Experiment) -> tuple[tuple[str, str, str], ...]:
         ("Step time", milliseconds(after), f"before {milliseconds(before)}"),
         ("Peak memory", percent(experiment.memory_ratio), f"of before: {peak}"),
         ("Model size", percent(experiment.size_ratio), "of before: parameters and buffers"),
-        (
+        _answers(accuracy, f"over {plural(accuracy.inputs, 'fresh input')}", agreement),
+    )
+
+
+def _answers(accuracy: Accuracy, over: str, agreement: str) -> tuple[str, str, str]:
+    """Return how close the answers are: cosine and agreement where those are asked for, else the largest error."""
+    if accuracy.gate is None:
+        return (
             "Largest relative error",
             f"{accuracy.max_rel:.2g}",
-            f"allowed {accuracy.tolerance:.2g}, over {plural(accuracy.inputs, 'fresh input')}{agreement}",
-        ),
-    )
+            f"allowed {accuracy.tolerance:.2g}, {over}{agreement}",
+        )
+    return "Cosine", f"{accuracy.cosine:.5g}", f"{accuracy.reason}; {over}"
 
 
 def explain(predicted: Estimate, measured: Measurement, applied: Sequence[Applied]) -> tuple[str, ...]:

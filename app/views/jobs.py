@@ -104,7 +104,9 @@ def command_of(job: Job) -> str:
         return _command("compare", _quote(given.get("before")), _quote(given.get("after")))
     if job.kind == "export":
         region = given.get("region")
-        where = [f"--region {_quote(region)}", f"-o {_quote(region)}"] if region else ["-o artifact"]
+        format = given.get("format") or "torch"
+        named = ["-o artifact"] if format == "torch" else [f"--format {_quote(format)}", "-o artifact"]
+        where = [f"--region {_quote(region)}", f"-o {_quote(region)}"] if region else named
         return _command("export", _quote(given.get("experiment")), *where)
     return ""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from app.author import same_person
 from app.store.entry import Entry
-from app.store.reviews import APPROVE, Comment, Review
+from app.store.reviews import APPROVE, Review
 from app.units import milliseconds
 
 if TYPE_CHECKING:
@@ -189,8 +189,3 @@ def knows_anchor(value: str, run: Run, diagnosis: Diagnosis) -> bool:
     if kind == "op":
         return rest.isdigit() and int(rest) < len(run.graph.ops)
     return kind == "finding" and any(item.id == rest for item in diagnosis.findings)
-
-
-def of_anchor(comments: Sequence[Comment], value: str) -> tuple[Comment, ...]:
-    """Return the remarks about one anchor."""
-    return tuple(comment for comment in comments if comment.anchor == value)

@@ -75,7 +75,9 @@ def bind(settings: ServerSettings) -> socket.socket:
         )[0]
         bound = socket.socket(family, kind)
     except (OSError, UnicodeError) as error:
-        raise HotbenchError(f"--host {settings.host!r} is no address of this machine: {error}") from error
+        raise HotbenchError(
+            f"--host {settings.host!r} is no address of this machine; give 127.0.0.1 or one of its own"
+        ) from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)

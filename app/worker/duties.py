@@ -82,6 +82,7 @@ class Duty:
             "settings": dict(given.get("settings") or {}),
             "max_error": given.get("max_error"),
             "region": given.get("region"),
+            "format": given.get("format") or "torch",
         }
         file = self.folder / "request.json"
         file.write_text(json.dumps(request), encoding="utf-8")

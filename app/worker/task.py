@@ -73,7 +73,9 @@ def export(request: Request, output: Path) -> dict[str, Any]:
         made = export_reproducer(replace(candidate, reference=reference), region, output / "reproducer", threads)
         return {**to_plain(made), "region": made.kernel}
     print_json("write the artifact and load it in a fresh process", 0.1)
-    artifact = export_artifact(replace(candidate, reference=reference), experiment, output / "artifact")
+    artifact = export_artifact(
+        replace(candidate, reference=reference), experiment, output / "artifact", request.get("format") or "torch"
+    )
     return {**to_plain(artifact), "artifact": artifact.artifact}
 
 

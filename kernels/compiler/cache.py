@@ -10,17 +10,18 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 import numba
+from numba.core import config
 
-from kernels.compiler.ir import Region
-
+_settings: Any = config
 _MANIFEST = "manifest.json"
 _MODULES = (
-    "ir", "passes", "levels", "nest", "source", "expression", "accumulate",
-    "print_points", "print_rows", "print_columns", "print_numba", "prelude", "intrinsics",
+    "ir", "passes", "levels", "nest", "signs", "source", "expression", "accumulate",
+    "print_points", "print_rows", "print_columns", "print_numba", "prelude", "intrinsics", "verify", "footprint",
 )  # fmt: skip
 
 
@@ -32,9 +33,12 @@ def default_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "hotbench" / "kernels"
 
 
-def entry_key(region: Region) -> str:
-    """Return a hash of all that a compiled kernel depends on: region, versions, processor, printer and prelude."""
-    text = "\n".join((region.key(), *toolchain(), compiler_hash()))
+def entry_key(kind: str, what: str, sources: tuple[str, ...] = ()) -> str:
+    """Return a hash of all that a compiled kernel depends on: itself, versions, processor, printer and prelude.
+
+    what: the key of what it computes, or its text; sources: modules that it is made of beside those of regions.
+    """
+    text = "\n".join((kind, what, *toolchain(), compiler_hash(sources)))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -43,15 +47,20 @@ def toolchain() -> tuple[str, ...]:
     """Return the versions and the processor that machine code is good for."""
     python = f"{sys.implementation.cache_tag}-{sys.version_info.micro}"
     features = llvm.get_host_cpu_features().flatten()
-    return (python, numba.__version__, llvmlite.__version__, llvm.get_host_cpu_name(), features)
+    chosen = f"{_settings.CPU_NAME} {_settings.CPU_FEATURES}"
+    return (python, numba.__version__, llvmlite.__version__, llvm.get_host_cpu_name(), features, chosen)
 
 
 @cache
-def compiler_hash() -> str:
-    """Return a hash of the source that makes kernels: another printer or prelude makes other ones."""
-    digest = hashlib.sha256()
-    for module in _MODULES:
-        digest.update(module.encode() + b"\0" + Path(__file__).with_name(f"{module}.py").read_bytes())
+def compiler_hash(sources: tuple[str, ...] = ()) -> str:
+    """Return a hash of the source that makes kernels: another printer or prelude makes other ones.
+
+    sources: patterns of further modules of this package, or of others by their path from here.
+    """
+    here, digest = Path(__file__).parent, hashlib.sha256()
+    patterns = (*(f"{module}.py" for module in _MODULES), *sources)
+    for path in sorted({path for pattern in patterns for path in here.glob(pattern)}):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

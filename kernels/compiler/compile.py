@@ -1,145 +1,71 @@
-"""Region -> a compiled kernel, from the disk cache where it is there already."""
+"""A kernel of any kind -> one that can be called, from the disk cache where it is there already."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from kernels.compiler import openmp
-from kernels.compiler.cache import default_folder, discard, entry_key, is_whole, new_folder, publish
-from kernels.compiler.ir import Region
-from kernels.compiler.loading import loading_alone
-from kernels.compiler.print_numba import print_kernel
-from kernels.compiler.verify import verify
-
-FUNCTION = "kernel"
+from kernels.compiler.cache import default_folder, entry_key, is_whole
+from kernels.compiler.kinds import ALONE, SHARED_LOOP, Body, Kind, kind_of
+from kernels.compiler.loaded import FUNCTION, LoadedKernel, build_cached, load_cached, parts_of
+from kernels.compiler.loop_ir import LoopProgram
+from kernels.compiler.loop_shared import worth_sharing
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledKernel:
-    """A kernel that can be called.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledKernel(LoadedKernel):
+    """A kernel that was compiled, or would have been.
 
-    key:      of the region; source, path: its generated module; compile_seconds: printing, compiling and loading.
-    entry:    the bare compiled function `entry(*addresses)`, one thread: the fastest way in.
-    parallel: whether `threads` has an effect; where it has none `serial_reason` says why.
+    key: of what it computes; compile_seconds: printing, compiling and loading.
     """
 
-    region: Region
     key: str
-    source: str
-    path: Path
     compile_seconds: float
     from_cache: bool
-    entry: Callable[..., None]
-    parallel: bool
-    serial_reason: str
-    _module: ModuleType = field(repr=False)
-    """Keeps the machine code alive."""
-    _share: Callable[..., None] | None = field(default=None, repr=False)
-    _task: tuple[int, int] = (0, 0)
-
-    def __call__(self, *addresses: int, threads: int = 1) -> None:
-        """Run the kernel on the memory at `addresses`, one for each buffer of the region.
-
-        Nothing is checked: the memory must hold what the region's buffers say. Raises TypeError on another number
-        of addresses.
-        """
-        if threads > 1 and self._share is not None:
-            self._share(*addresses, *self._task, threads)
-        else:
-            self.entry(*addresses)
 
 
-def compile_region(region: Region, cache: Path | None = None) -> CompiledKernel:
-    """Return the kernel of a region, compiled or from the cache folder (default: HOTBENCH_CACHE, or the user's).
+def compile_kernel(kernel: Body | LoopProgram, cache: Path | None = None, threads: int | None = None) -> CompiledKernel:
+    """Return a kernel, compiled or from the cache folder (default: HOTBENCH_CACHE, or the user's).
 
-    Raises IrError if the region breaks a rule. A corrupt cache entry is built again; a cache folder that cannot be
+    threads: how many will run it; with 1 it is made for one, which takes half the time. By default loops are made for
+    one, and everything else for any number.
+    Raises IrError if the kernel breaks a rule. A corrupt cache entry is built again; a cache folder that cannot be
     written raises OSError.
     """
-    verify(region)
+    kind = _made_as(kernel, threads)
+    kind.verify(kernel)
     began = time.perf_counter()
-    root = default_folder() if cache is None else cache
-    entry = root / entry_key(region)
-    file_name = f"hotbench_{entry.name}.py"
-    from_cache = is_whole(entry)
-    module = load_cached(entry / file_name) if from_cache else None
+    entry, text = _entry(kernel, kind, cache)
+    path = entry / f"hotbench_{entry.name}.py"
+    module = load_cached(path) if is_whole(entry) else None
+    from_cache = module is not None
     if module is None:
-        from_cache = False
-        module = build_cached(print_kernel(region, FUNCTION).text, entry, file_name)
-    return _kernel(region, module, entry / file_name, began, from_cache)
+        module = build_cached(text or kind.printed(kernel, FUNCTION), entry, path.name)
+    parts = parts_of(module, path, kind.serial_reason)
+    seconds = time.perf_counter() - began
+    return CompiledKernel(key=kernel.key(), compile_seconds=seconds, from_cache=from_cache, **parts)
 
 
-def build_cached(text: str, entry: Path, file_name: str) -> ModuleType:
-    """Return the module of a kernel's text, compiled; leave it in the cache as `entry`."""
-    prepared = new_folder(entry.parent, entry.name)
-    try:
-        (prepared / file_name).write_text(text)
-        module = import_file(prepared / file_name)
-        publish(prepared, entry)
-    finally:
-        discard(prepared)
-    return module
+def is_compiled(kernel: Body | LoopProgram, cache: Path | None = None, threads: int | None = None) -> bool:
+    """Return whether `compile_kernel` would find the kernel in the cache folder. Raises IrError as it does."""
+    kind = _made_as(kernel, threads)
+    kind.verify(kernel)
+    return is_whole(_entry(kernel, kind, cache)[0])
 
 
-def load_cached(path: Path) -> ModuleType | None:
-    """Return the module of a cached entry; None if it cannot be loaded after all (another process replaced it)."""
-    try:
-        with loading_alone():
-            return import_file(path)
-    except (OSError, EOFError, ImportError, SyntaxError):
-        return None
+def _entry(kernel: Body | LoopProgram, kind: Kind, cache: Path | None) -> tuple[Path, str | None]:
+    """Return the cache entry of a kernel, and its text where the entry depends on it."""
+    text = kind.printed(kernel, FUNCTION) if kind.cut_by_machine else None
+    name = entry_key(kind.name, text or kernel.key(), kind.sources)
+    return (default_folder() if cache is None else cache) / name, text
 
 
-def import_file(path: Path) -> ModuleType:
-    """Return the module at `path`, imported under its file's name: Numba's cache looks it up by that name."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[path.stem]
-        raise
-    return module
-
-
-def _kernel(region: Region, module: ModuleType, path: Path, began: float, from_cache: bool) -> CompiledKernel:
-    share, task, reason = None, (0, 0), "the region is too small, or one piece: threads would slow it down"
-    if hasattr(module, f"{FUNCTION}_parallel"):
-        found = openmp.pool()
-        if isinstance(found, openmp.Pool):
-            share = bare_entry(module, f"{FUNCTION}_parallel")
-            task = (int(found.table.ctypes.data), int(getattr(module, f"{FUNCTION}_share").address))
-            reason = ""
-        else:
-            reason = found
-    return CompiledKernel(
-        region=region,
-        key=region.key(),
-        source=path.read_text(),
-        path=path,
-        compile_seconds=time.perf_counter() - began,
-        from_cache=from_cache,
-        entry=bare_entry(module, FUNCTION),
-        parallel=share is not None,
-        serial_reason=reason,
-        _module=module,
-        _share=share,
-        _task=task,
-    )
-
-
-def bare_entry(module: ModuleType, name: str) -> Callable[..., None]:
-    """Return the compiled function itself: without Numba's choice between signatures a call takes 0.1 us less."""
-    overloads: dict[Any, Any] = getattr(module, name).overloads
-    (compiled,) = overloads.values()
-    entry: Callable[..., None] = compiled.entry_point
-    return entry
+def _made_as(kernel: Body | LoopProgram, threads: int | None) -> Kind:
+    """Return the kind that a kernel is compiled as: what one thread runs, and shared loops, have one of their own."""
+    if threads == 1:
+        return ALONE.get(type(kernel), kind_of(kernel))
+    if threads is not None and isinstance(kernel, LoopProgram) and worth_sharing(kernel):
+        return SHARED_LOOP if isinstance(openmp.pool(), openmp.Pool) else kind_of(kernel)
+    return kind_of(kernel)

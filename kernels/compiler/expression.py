@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from kernels.compiler.ir import FLOATING, INTEGER, IrError, Region, Value
+from kernels.compiler.signs import never_positive
 
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _INTRINSIC = {
@@ -91,6 +92,8 @@ def _floating(region: Region, value: Value, kind: str, names: Sequence[str]) -> 
         return f"{first} {_ARITHMETIC[op]} {names[1]}"
     if op in _INTRINSIC:
         return f"{_INTRINSIC[op]}({first})"
+    if op == "exp" and kind == "float32" and never_positive(region, value.operands[0]):
+        return f"exp_nonpositive_float32({first})"
     if op in _POLYNOMIAL:
         return f"{op}_float32({first})" if kind == "float32" else _library(op, first)
     if op == "pow":

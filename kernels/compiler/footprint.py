@@ -57,6 +57,21 @@ def may_overlap(first: Access, second: Access, domain: Sequence[int]) -> bool:
     return _meets(high_b - low_a, terms)
 
 
+def may_share(
+    first: Access, first_domain: Sequence[int], second: Access, second_domain: Sequence[int], distance: int
+) -> bool:
+    """Return whether some element is touched by accesses of two domains, elements of the same size.
+
+    distance: elements from the beginning of the first one's buffer to that of the second's.
+    Never wrong when it says no; says yes where the search gives up.
+    """
+    low_a, high_a = element_range(first, first_domain)
+    low_b, high_b = (distance + end for end in element_range(second, second_domain))
+    if high_a < low_b or high_b < low_a:
+        return False
+    return _meets(high_b - low_a, _terms(first, first_domain) + _terms(second, second_domain))
+
+
 def _terms(access: Access, domain: Sequence[int]) -> list[Term]:
     pairs = zip(access.strides, domain, strict=True)
     return [(abs(stride), extent - 1) for stride, extent in pairs if stride and extent > 1]

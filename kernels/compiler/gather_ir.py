@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kernels.compiler.ir import DTYPES, Buffer, IrError
 
@@ -26,6 +27,8 @@ class GatherKernel:
     index: tuple[int, ...]
     table: tuple[int, int]
     out: tuple[int, ...]
+    raises: ClassVar[bool] = True
+    """Its function may raise, so that it is called from Python alone."""
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:

@@ -28,13 +28,20 @@ SCOPES = 48
 
 def _mark(builder: Any, instruction: Any, scope: int) -> Any:
     if scope < SCOPES:
-        module = builder.module
-        text = [ir.MetaDataString(module, f"hotbench.{name}") for name in ("buffers", *map(str, range(SCOPES)))]
-        domain = module.add_metadata([text[0]])
-        scopes = [module.add_metadata([name, domain]) for name in text[1:]]
-        instruction.set_metadata("alias.scope", module.add_metadata([scopes[scope]]))
-        instruction.set_metadata("noalias", module.add_metadata([s for k, s in enumerate(scopes) if k != scope]))
+        # kept with the module that is being built: there are few scopes, and many accesses
+        known = vars(builder.module).setdefault("hotbench_scopes", {})
+        if scope not in known:
+            known[scope] = _own_and_others(builder.module, scope)
+        for name, scopes in zip(("alias.scope", "noalias"), known[scope], strict=True):
+            instruction.set_metadata(name, scopes)
     return instruction
+
+
+def _own_and_others(module: Any, scope: int) -> tuple[Any, Any]:
+    text = [ir.MetaDataString(module, f"hotbench.{name}") for name in ("buffers", *map(str, range(SCOPES)))]
+    domain = module.add_metadata([text[0]])
+    scopes = [module.add_metadata([name, domain]) for name in text[1:]]
+    return module.add_metadata([scopes[scope]]), module.add_metadata([s for k, s in enumerate(scopes) if k != scope])
 
 
 def _element(builder: Any, dtype: str, address: Any, index: Any) -> Any:

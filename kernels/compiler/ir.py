@@ -17,7 +17,8 @@ import hashlib
 from dataclasses import dataclass
 
 DTYPES = ("float32", "float64", "int32", "int64", "bool")
-ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "bool": 1}
+ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "bool": 1, "int8": 1, "uint8": 1, "uint16": 2}
+"""Of values, and of quantized weights, which no region computes with."""
 
 # Operands and result share a dtype, except where noted. Numerics are torch's: NaN and infinities propagate as
 # there, maximum and minimum return NaN if either operand is one (the sign of a zero result is open), integer

@@ -14,7 +14,10 @@ from kernels.compiler.gemm_print_pack import print_pack as print_panels
 from kernels.compiler.loop_ir import Pack, Product
 from kernels.compiler.source import Source
 
-INLINE = '@numba.njit(forceinline=True, error_model="numpy", boundscheck=False)'
+INLINE = (
+    "@numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, "
+    'error_model="numpy", boundscheck=False)'
+)
 
 _FEWEST_ROWS = 16
 _SMALL_BYTES, _LARGE_BYTES = 96 << 10, 1 << 17

@@ -36,12 +36,14 @@ class Nest:
 
     columns: the outer axis that is walked innermost, in tiles (sums over rows of a matrix); None: rows are walked
              one after another.
+    brief:   it takes so little that no vectors are computed side by side, which would take longer to compile.
     """
 
     region: Region
     levels: tuple[Level, ...]
     passes: tuple[Pass, ...]
     columns: int | None
+    brief: bool = False
 
 
 def nest(region: Region) -> Nest:

@@ -73,7 +73,18 @@ def exp_float32(x: Any) -> Any:
     """Return e**x: inf from 88.73 on, denormals down to -103.97, then 0; NaN stays."""
     # one comparison for both ends: of the vector units it is the busy ones that compare
     size = absolute(x)
-    x = copy_sign(select(size > float32(105.0), float32(105.0), size), x)
+    return _exp_within(copy_sign(select(size > float32(105.0), float32(105.0), size), x))
+
+
+@inline
+def exp_nonpositive_float32(x: Any) -> Any:
+    """Return e**x of an x that is at most 0, or NaN."""
+    return _exp_within(select(x < float32(-105.0), float32(-105.0), x))
+
+
+@inline
+def _exp_within(x: Any) -> Any:
+    """Return e**x of an x that is no further from 0 than 105."""
     shifted = x * _LOG2_E + _ROUND
     n = shifted - _ROUND
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW

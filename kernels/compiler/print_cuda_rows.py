@@ -47,6 +47,7 @@ def print_plan(region: Region, plan: RowPlan) -> KernelSource:
         alignment=tuple((ALIGNMENT if k in wide else ITEM_BYTES)[b.dtype] for k, b in enumerate(region.buffers)),
         work_items=text.rows * plan.team,
         threads=plan.block,
+        exact_threads=plan.team > WARP or plan.across > 0,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 from kernels.compiler import intrinsics, prelude
@@ -19,6 +19,8 @@ from kernels.compiler.source import Source, op_list
 PACKAGE = "kernels.compiler."
 PARALLEL_WORK = 120_000.0
 """Elementary operations from which a kernel can be shared out to threads; below, starting them costs more."""
+LEAST_SIDE_BY_SIDE = 12_000.0
+"""Elementary operations below which a kernel of its own takes about as long as its call: its text is kept short."""
 
 _HEADER = '''"""{title}
 
@@ -76,10 +78,13 @@ def print_numba(region: Region, function_name: str, prefix: str = PACKAGE) -> st
     return print_kernel(region, function_name, prefix).text
 
 
-def print_kernel(region: Region, function_name: str, prefix: str = PACKAGE) -> Printed:
-    """Return the source and how its work is shared out."""
+def print_kernel(region: Region, function_name: str, prefix: str = PACKAGE, alone: bool = False) -> Printed:
+    """Return the source and how its work is shared out; alone: for one thread, which compiles in half the time."""
     loops = walked(region)
-    items = shares(loops) if work(loops.region) >= PARALLEL_WORK else 0
+    operations = work(loops.region)
+    items = shares(loops) if operations >= PARALLEL_WORK and not alone else 0
+    if operations < LEAST_SIDE_BY_SIDE:
+        loops = replace(loops, brief=True)
     parameters = [f"b{k}" for k in range(len(region.buffers))]
     source = Source()
     arguments = [*parameters, *(["begin", "end"] if items else [])]

@@ -125,9 +125,11 @@ def stores_at(loops: Nest, depth: int) -> list[int]:
 
 VECTOR = 16
 """Elements that stand side by side in one stream: a vector of float32 on the widest processors, several elsewhere."""
-_MOST_STREAMS = 4
-_LARGEST_BODY = 480
+_MOST_STREAMS = 6
+_LARGEST_BODY = 600
 """Instructions, about, of a loop body: beyond it neither the registers nor the processor's cache of decoded ones do."""
+_WAIT = 0.75
+"""What a group of vectors takes beside its vectors, in vectors: the processor waits for the end of the chain."""
 
 
 def streams(loops: Nest) -> int:
@@ -136,6 +138,8 @@ def streams(loops: Nest) -> int:
     A long chain of dependent operations leaves the processor waiting: it looks only some 100 instructions ahead.
     LLVM interleaves short loops by itself, and scalar calls gain nothing.
     """
+    if loops.brief:
+        return 1
     region = loops.region
     rank = len(region.domain)
     inner = [region.values[k] for k in values_at(loops, rank)] if rank else []
@@ -146,8 +150,14 @@ def streams(loops: Nest) -> int:
     size = sum(INSTRUCTIONS.get(value.op, 1) for value in inner)
     if size < _LEAST_BODY:
         return 1
-    fitting = max(1, min(_MOST_STREAMS, _LARGEST_BODY // size, region.domain[-1] // VECTOR))
-    return 1 << fitting.bit_length() - 1
+    vectors = region.domain[-1] // VECTOR
+    fitting = max(1, min(_MOST_STREAMS, _LARGEST_BODY // size, vectors))
+    return min(range(fitting, 0, -1), key=lambda count: _time(vectors, count))
+
+
+def _time(vectors: int, count: int) -> float:
+    """Return about how long a row takes with `count` vectors side by side; those at its end stand alone."""
+    return vectors // count * (count + _WAIT) + vectors % count * (1 + _WAIT)
 
 
 _LEAST_BODY = 15
@@ -175,8 +185,12 @@ def print_streams(source: Source, loops: Nest, count: int, first: str, end: str)
     def name(stream: int) -> Name:
         return lambda position: f"v{position}_{stream}" if position in inner else plain_name(position)
 
-    source.line(f"whole = {first} + ({end} - {first}) // {step} * {step}")
-    with source.block(f"for tile in range({first}, whole, {step}):"), source.block(f"for lane in range({VECTOR}):"):
+    if literal := first.isdigit() and end.isdigit():
+        whole = str(int(first) + (int(end) - int(first)) // step * step)
+    else:
+        whole = "whole"
+        source.line(f"whole = {first} + ({end} - {first}) // {step} * {step}")
+    with source.block(f"for tile in range({first}, {whole}, {step}):"), source.block(f"for lane in range({VECTOR}):"):
         places = [f"(tile + lane + {stream * VECTOR})" if stream else "(tile + lane)" for stream in range(count)]
         for position in values_at(loops, rank):
             for stream, place in enumerate(places):
@@ -184,7 +198,9 @@ def print_streams(source: Source, loops: Nest, count: int, first: str, end: str)
         for position in stores_at(loops, rank):
             for stream, place in enumerate(places):
                 source.line(store_line(region, position, [*outer, place], name(stream)))
-    with source.block(f"for {axis} in range(whole, {end}):"):
+    if literal and whole == end:
+        return
+    with source.block(f"for {axis} in range({whole}, {end}):"):
         for position in values_at(loops, rank):
             source.line(value_line(region, position, [*outer, axis]))
         for position in stores_at(loops, rank):

@@ -9,6 +9,7 @@ from kernels.compiler.gemm import plan
 from kernels.compiler.gemm_fuse import print_fused
 from kernels.compiler.gemm_print import Into, Place, print_product
 from kernels.compiler.print_numba import PACKAGE, Printed, import_line, parallel_source, signature
+from kernels.compiler.product_deep import is_deep, print_deep
 from kernels.compiler.product_ir import ProductKernel
 from kernels.compiler.product_plan import plan_dots
 from kernels.compiler.product_print_dots import DotsPrinter
@@ -31,14 +32,14 @@ import numba
 _OPTIONS = 'cache=True, nogil=True, error_model="numpy", boundscheck=False'
 
 
-def print_product_kernel(kernel: ProductKernel, name: str, prefix: str = PACKAGE) -> Printed:
+def print_product_kernel(kernel: ProductKernel, name: str, prefix: str = PACKAGE, alone: bool = False) -> Printed:
     """Return the source of a module with the function `name(address of each buffer, …)`, and how it is shared out.
 
-    prefix: what stands before the modules that it imports from, as in print_numba.
+    prefix, alone: as in print_numba.
     """
     source, body = Source(), Source()
     parameters = ["left", "right", *(f"b{k}" for k in range(len(kernel.region.buffers)) if k != kernel.sums)]
-    items = _items(kernel)
+    items = 0 if alone else _items(kernel)
     definitions: Sequence[str]
     if kernel.along_depth:
         definitions = DotsPrinter(body, kernel, plan_dots(kernel), items > 0).print()
@@ -75,6 +76,8 @@ def _print_tiles(source: Source, kernel: ProductKernel) -> list[str]:
         return [line.rstrip("\n") for line in print_fused(source, "g", fused, chosen, operands, scope + 2)]
     place = Place(f"b{store.access.buffer} + {4 * store.access.offset}", store.access.buffer)
     to = Into(place, (store.access.strides[0], 0, 1))
+    if is_deep(fused.product, chosen):
+        return [line.rstrip("\n") for line in print_deep(source, fused.product, chosen, operands[0], to)]
     return [line.rstrip("\n") for line in print_product(source, "g", fused.product, chosen, operands, to)]
 
 

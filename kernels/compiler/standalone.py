@@ -6,21 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kernels.compiler.attention_ir import AttentionKernel
-from kernels.compiler.attention_print import print_attention
-from kernels.compiler.convolution_ir import ConvolutionKernel
-from kernels.compiler.convolution_print import print_convolution
-from kernels.compiler.gather_ir import GatherKernel
-from kernels.compiler.gather_print import print_gather
-from kernels.compiler.ir import Region
+from kernels.compiler.kinds import Body, kind_of
+from kernels.compiler.loaded import FUNCTION
 from kernels.compiler.loop_ir import LoopProgram
-from kernels.compiler.print_loop import print_loop
-from kernels.compiler.print_numba import PACKAGE, print_kernel
-from kernels.compiler.product_ir import ProductKernel
-from kernels.compiler.product_print import print_product_kernel
 
-Body = Region | ProductKernel | ConvolutionKernel | AttentionKernel | GatherKernel | LoopProgram
-FUNCTION = "kernel"
 PREFIX = "hotbench_"
 LOADER_FILE = "hotbench_kernels.py"
 
@@ -58,34 +47,22 @@ def _entry(function):
 '''
 
 
-def render_standalone(kernels: Mapping[str, Body]) -> dict[str, bytes]:
+def render_standalone(kernels: Mapping[str, Body | LoopProgram]) -> dict[str, bytes]:
     """Return the files that run `kernels` (by name, of any kind) where numba is installed and Hotbench is not.
 
     Beside the generated modules and what they import there is LOADER_FILE: its `load(name, threads)` returns the
     kernel, to be called with the address of each buffer.
     """
     modules = {name: f"hotbench_kernel_{kernel.key()}" for name, kernel in kernels.items()}
-    texts = {modules[name]: _printed(kernel) for name, kernel in kernels.items()}
+    texts = {
+        modules[name]: kind_of(kernel).printed(kernel, FUNCTION, prefix=PREFIX) for name, kernel in kernels.items()
+    }
     loader = _LOADER.format(kernels=dict(sorted(modules.items())), function=FUNCTION, prefix=PREFIX)
     return {
         LOADER_FILE: loader.encode(),
         **{f"{module}.py": text.encode() for module, text in texts.items()},
         **{f"{PREFIX}{module}.py": text.encode() for module, text in _imported(texts.values()).items()},
     }
-
-
-def _printed(kernel: Body) -> str:
-    if isinstance(kernel, LoopProgram):
-        return print_loop(kernel, FUNCTION, prefix=PREFIX)
-    if isinstance(kernel, ProductKernel):
-        return print_product_kernel(kernel, FUNCTION, prefix=PREFIX).text
-    if isinstance(kernel, AttentionKernel):
-        return print_attention(kernel, FUNCTION, prefix=PREFIX).text
-    if isinstance(kernel, GatherKernel):
-        return print_gather(kernel, FUNCTION, prefix=PREFIX).text
-    if isinstance(kernel, ConvolutionKernel):
-        return print_convolution(kernel, FUNCTION, prefix=PREFIX).text
-    return print_kernel(kernel, FUNCTION, prefix=PREFIX).text
 
 
 def _imported(texts: Iterable[str]) -> dict[str, str]:
@@ -96,10 +73,16 @@ def _imported(texts: Iterable[str]) -> dict[str, str]:
     while waiting:
         module = waiting.pop()
         if module not in found:
-            text = Path(__file__).with_name(f"{module}.py").read_text()
-            found[module] = text.replace(f"from {PACKAGE}", f"from {PREFIX}")
+            text = _source_of(module).read_text()
+            found[module] = re.sub(r"^from kernels\.(compiler|quantized)\.", f"from {PREFIX}", text, flags=re.MULTILINE)
             waiting += _IMPORT.findall(found[module])
     return found
+
+
+def _source_of(module: str) -> Path:
+    """Return a module of this package, or one of those that quantized products are made of."""
+    own = Path(__file__).with_name(f"{module}.py")
+    return own if own.is_file() else own.parents[1] / "quantized" / own.name
 
 
 _IMPORT = re.compile(rf"^(?:from|import) {PREFIX}(\w+)", re.MULTILINE)

@@ -3,7 +3,7 @@
 The same text runs in all three places; only what its global names mean differs. A kernel takes addresses, and int64
 numbers behind them, and reaches memory through the functions of kernels/cuda/memory.py. It may call those of
 cuda_scalar.py, cuda_choice.py and cuda_bits.py, and `cuda`, warp_sum and the like of cuda_threads.py, which a CPU
-twin has not.
+twin has not; mma_int8 of cuda_matrix.py neither.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from kernels.cuda import bits as cuda_bits
 from kernels.cuda import choice as cuda_choice
+from kernels.cuda import matrix as cuda_matrix
 from kernels.cuda import memory as cuda_memory
 from kernels.cuda import scalar as cuda_scalar
 from kernels.cuda import simulated as cuda_simulated
 from kernels.cuda import support as cuda_support
 from kernels.cuda import threads as cuda_threads
 from kernels.quantized import arithmetic as quantized_arithmetic
+from kernels.quantized import byte_arithmetic as quantized_bytes
 
 THREADS_PER_BLOCK = 256
 SCALAR_TYPES = ("float32", "float64", "int8", "int32", "int64", "uint8", "uint16", "uint32")
@@ -44,6 +46,7 @@ class KernelSource:
     scalars:     how many int64 numbers follow the addresses.
     cooperative: the kernel has a grid barrier: its blocks must all run at once.
     threads:     the most threads a block is launched with, where that bounds a thread's registers.
+    exact_threads: a block must have exactly `threads` threads; else any number of whole warps up to that.
     """
 
     entry: str
@@ -54,6 +57,7 @@ class KernelSource:
     scalars: int = 0
     cooperative: bool = False
     threads: int | None = None
+    exact_threads: bool = False
 
     def accepts(self, addresses: tuple[int, ...]) -> bool:
         """Return whether each address has the alignment that the kernel's accesses need."""
@@ -137,7 +141,9 @@ def _device_names() -> dict[str, Any]:
         | scalars
         | bits
         | cuda_threads.device_threads(cuda, intrinsic, types)
+        | cuda_matrix.device_matrix(intrinsic, types)
         | quantized_arithmetic.compiled_arithmetic(intrinsic, types, device=True)
+        | quantized_bytes.compiled_bytes(intrinsic, types, device=True)
         | {"cuda": cuda}
     )
 
@@ -152,6 +158,7 @@ def _host_names() -> dict[str, Any]:
     scalars = cuda_scalar.host_scalars(compile_function, intrinsic, types)
     bits = cuda_bits.host_bits(compile_function, intrinsic, types)
     quantized = quantized_arithmetic.compiled_arithmetic(intrinsic, types, device=False)
+    quantized |= quantized_bytes.compiled_bytes(intrinsic, types, device=False)
     choices = cuda_choice.compiled_choices(intrinsic, types)
     return _constants(types) | choices | memory | scalars | bits | quantized
 
@@ -159,7 +166,7 @@ def _host_names() -> dict[str, Any]:
 def _simulated_names() -> dict[str, Any]:
     memory, scalars = cuda_simulated.simulated_memory(), cuda_scalar.simulated_scalars()
     names = _constants(np) | memory | scalars | cuda_bits.simulated_bits() | cuda_threads.simulated_threads()
-    names |= cuda_choice.simulated_choices()
+    names |= cuda_choice.simulated_choices() | cuda_matrix.simulated_matrix() | quantized_bytes.simulated_bytes()
     return names | quantized_arithmetic.simulated_arithmetic() | {"cuda": cuda_support.cuda_module()}
 
 

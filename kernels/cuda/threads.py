@@ -32,7 +32,7 @@ def device_threads(cuda: Any, intrinsic: Callable[..., Any], types: Any) -> dict
 
 def simulated_threads() -> dict[str, Callable[..., Any]]:
     """Return the functions by name for the simulator, whose grid barrier joins all blocks."""
-    cuda: Any = _RunningKernel()
+    cuda: Any = RunningKernel()
 
     def grid_phase(counter: SimulatedMemory) -> int:
         if counter.values.dtype != np.uint32 or counter.values.size < 1:
@@ -52,7 +52,7 @@ def simulated_threads() -> dict[str, Callable[..., Any]]:
     return _warp_functions(cuda) | {"grid_phase": grid_phase, "grid_barrier": grid_barrier}
 
 
-class _RunningKernel:
+class RunningKernel:
     """Stands for the CUDA module inside of a simulated kernel: the simulator swaps it only in the kernel itself."""
 
     def __getattr__(self, name: str) -> Any:

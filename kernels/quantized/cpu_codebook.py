@@ -145,7 +145,10 @@ def _dots(
 
 
 def _looked_up(make: Instructions, strip: Any, step: Any, books: Sequence[Any]) -> list[Any]:
-    """Return the weights of one step: four vectors. (The processor's own prefetcher keeps up with the one stream.)"""
+    """Return the weights of one step: four vectors.
+
+    The processor's own prefetching keeps up with the one stream within a page: cpu_pages makes pages large.
+    """
     weights: list[Any] = []
     for half in range(2):
         place = make.sum(make.product(step, STEP_BYTES), 64 * half)

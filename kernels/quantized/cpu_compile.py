@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from kernels.compiler import openmp
 from kernels.compiler.cache import default_folder, is_whole, toolchain
-from kernels.compiler.compile import bare_entry, build_cached, load_cached
+from kernels.compiler.loaded import bare_entry, build_cached, load_cached
 from kernels.quantized.cpu_source import FUNCTION
 
 _one_at_a_time = threading.Lock()
+_alive: list[ModuleType] = []
+"""Modules whose functions were handed out: they hold the machine code."""
+_pools: list[openmp.Pool] = []
 _SOURCES = ("compiler/intrinsics.py", "compiler/prelude.py", "quantized/cpu_*.py")
 
 
@@ -33,13 +37,17 @@ class CompiledFamily:
     parallel: Callable[..., None]
     quantise: Callable[..., None]
     share: int
+    task: int
+    """The address of a C function that computes a product whose arguments lie at an address, as int64."""
+    parallel_task: int
+    """The same for several threads; behind the arguments: the pool's table, `share`, how many threads."""
     _module: ModuleType = field(repr=False)
     """Keeps the machine code alive."""
 
     def run(self, arguments: tuple[int, ...], threads: int) -> str:
         """Compute one product; return why it ran on one thread although more were asked for, or nothing."""
         if threads > 1:
-            found = openmp.pool()
+            found = shared_pool()
             if isinstance(found, openmp.Pool):
                 self.parallel(*arguments, int(found.table.ctypes.data), self.share, threads)
                 return ""
@@ -47,6 +55,19 @@ class CompiledFamily:
             return found
         self.entry(*arguments)
         return ""
+
+
+def shared_pool() -> openmp.Pool | str:
+    """Return the process's threads, or in one line why there are none.
+
+    Once found they are remembered: to ask anew, as openmp.pool does, takes longer than many a product.
+    """
+    if not _pools:
+        found = openmp.pool()
+        if isinstance(found, str):
+            return found
+        _pools.append(found)
+    return _pools[0]
 
 
 def compiled_family(kind: str, text: str, folder: Path | None = None) -> CompiledFamily:
@@ -58,14 +79,43 @@ def compiled_family(kind: str, text: str, folder: Path | None = None) -> Compile
         return _family(kind, text, default_folder() if folder is None else folder)
 
 
-@cache
-def _family(kind: str, text: str, root: Path) -> CompiledFamily:
-    key = "\n".join(("quantized", text, *toolchain(), _sources_hash()))
+def compiled_text(kind: str, text: str, names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
+    """Return compiled functions of a text by name; a kind tells texts apart that are the same.
+
+    A cache folder that cannot be written raises OSError.
+    """
+    with _one_at_a_time:
+        module, _ = _module(f"quantized {kind}", text, default_folder())
+    _alive.append(module)
+    return {name: bare_entry(module, name) for name in names}
+
+
+def compiled_convolution(kind: str, text: str) -> tuple[Callable[..., None], Callable[..., None], int]:
+    """Return the compiled convolutions of a kind: for one thread, for several, and the address of a thread's share.
+
+    A cache folder that cannot be written raises OSError.
+    """
+    with _one_at_a_time:
+        module, _ = _module(f"convolution {kind}", text, default_folder())
+    _alive.append(module)
+    share = int(module.convolve_share.address)
+    return bare_entry(module, "convolve"), bare_entry(module, "convolve_parallel"), share
+
+
+def _module(what: str, text: str, root: Path) -> tuple[ModuleType, Path]:
+    """Return the module of a text and its file."""
+    key = "\n".join((what, text, *toolchain(), _sources_hash()))
     entry = root / hashlib.sha256(key.encode()).hexdigest()[:24]
     path = entry / f"hotbench_{entry.name}.py"
     module = load_cached(path) if is_whole(entry) else None
     if module is None:
         module = build_cached(text, entry, path.name)
+    return module, path
+
+
+@cache
+def _family(kind: str, text: str, root: Path) -> CompiledFamily:
+    module, path = _module("quantized", text, root)
     return CompiledFamily(
         kind=kind,
         path=path,
@@ -73,6 +123,8 @@ def _family(kind: str, text: str, root: Path) -> CompiledFamily:
         parallel=bare_entry(module, f"{FUNCTION}_parallel"),
         quantise=bare_entry(module, "quantise"),
         share=int(getattr(module, f"{FUNCTION}_share").address),
+        task=int(getattr(module, f"{FUNCTION}_task").address),
+        parallel_task=int(getattr(module, f"{FUNCTION}_parallel_task").address),
         _module=module,
     )
 

@@ -29,6 +29,7 @@ INT8_KERNEL = KernelNeeds("avx512-vnni", (*_BYTES, "avx512vnni"))
 CODEBOOK_KERNEL = KernelNeeds("avx512-vnni-lookup", (*_BYTES, "avx512vnni"))
 BFLOAT16_KERNEL = KernelNeeds("avx512-bf16", (*_BYTES, "avx512bf16"))
 WEIGHT_ONLY_KERNEL = KernelNeeds("avx512", ("avx512f",))
+LOOKUP_KERNEL = KernelNeeds("avx512-lookup", ("avx512f",))
 PORTABLE = "portable"
 
 

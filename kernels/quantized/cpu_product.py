@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from kernels.quantized.cpu_compile import CompiledFamily, compiled_family
 from kernels.quantized.cpu_epilogue import ACTIVATIONS
 from kernels.quantized.cpu_features import PORTABLE
+from kernels.quantized.cpu_lookup_weights import LOOKUP_BITS
 from kernels.quantized.cpu_source import (
     MOST_LOOKED_UP,
     bfloat16_source,
     codebook_source,
     grouped_source,
     int8_source,
+    lookup_source,
     weight_only_source,
 )
 from kernels.quantized.cpu_tile import COLUMNS
@@ -23,12 +26,13 @@ from kernels.quantized.cpu_weights import PreparedWeights
 
 PARALLEL_WEIGHTS = 1 << 18
 """Weights times rows from which on several threads are worth their start."""
-_SOURCES = {
+_SOURCES: Mapping[str, Callable[[bool], str]] = {
     "int8": int8_source,
     "codebook": codebook_source,
     "grouped-codebook": grouped_source,
     "bfloat16": bfloat16_source,
     "int8-weight-only": weight_only_source,
+    **{kind: partial(lookup_source, kind) for kind in LOOKUP_BITS},
 }
 
 
@@ -38,7 +42,12 @@ class ProductError(ValueError):
 
 def family_of(weights: PreparedWeights) -> CompiledFamily:
     """Return the compiled products that take the weights; the first time it compiles them or loads them from disk."""
-    return _family(weights.kind, weights.kernel != PORTABLE)
+    return family_named(weights.kind, weights.kernel)
+
+
+def family_named(kind: str, kernel: str) -> CompiledFamily:
+    """Return the compiled products of a kind of weights that a kernel, by its name, reads."""
+    return _family(kind, kernel != PORTABLE)
 
 
 @cache
@@ -64,7 +73,7 @@ def quantised_rows(
     x is nearly scale * (byte - zero); the scale of a row that is not finite is NaN. Raises ProductError for
     weights whose products quantise no activations.
     """
-    if weights.kind in ("bfloat16", "int8-weight-only"):
+    if weights.kind in ("bfloat16", "int8-weight-only", *LOOKUP_BITS):
         raise ProductError(f"products with {weights.kind} weights quantise no activations; there are no bytes to show")
     if x.shape != (len(x), weights.columns) or x.dtype != np.float32:
         raise ProductError(f"x {x.dtype} {list(x.shape)} cannot be quantised; give float32 [rows, {weights.columns}]")
@@ -95,7 +104,8 @@ def product(
     x: float32 [rows, weights.columns], out and residual: float32 [rows, weights.rows], their columns adjacent; strides
     are between rows, in elements. bias: float32 [weights.rows]. The residual may lie where out does. Rows of x are
     quantised to bytes, each by itself; one that holds NaN or an infinity gives a row of NaN. (bfloat16 weights take
-    them rounded to bfloat16, weight-only ones as they are: NaN and infinities go where float arithmetic takes them.)
+    them rounded to bfloat16, weight-only and looked-up ones as they are: there NaN and infinities go where float
+    arithmetic takes them.)
     Raises ProductError for an unknown activation or a stride that makes rows of the outputs overlap.
     """
     if activation not in ACTIVATIONS:

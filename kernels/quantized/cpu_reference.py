@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.quantized.cpu_codebook import CODES, STRIP, unpack_codes
+from kernels.quantized.cpu_lookup import unpack_lanes
+from kernels.quantized.cpu_lookup_weights import GROUPED_LOOKUP, LOOKUP_BITS
 from kernels.quantized.cpu_tile import COLUMNS
 from kernels.quantized.cpu_weights import PreparedWeights
 
+_GROUPED = ("grouped-codebook", GROUPED_LOOKUP)
 _error_function = np.vectorize(erf, otypes=[np.float64])
 _ACTIVATIONS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "none": lambda y: y,
@@ -32,9 +35,24 @@ def integer_weights(weights: PreparedWeights) -> NDArray[np.int8]:
         signed = np.swapaxes(panels.astype(np.int8, copy=False), 1, 2)
         found = signed.reshape(len(signed) * COLUMNS, -1)
     else:
-        codes = unpack_codes(panels.astype(np.uint8, copy=False))
-        found = _looked_up(codes, _tables(weights), _group(weights))
+        found = _looked_up(_codes(weights), _tables(weights), _group(weights))
     return np.ascontiguousarray(found[: weights.rows, : weights.columns])
+
+
+def codes_of(weights: PreparedWeights) -> NDArray[np.uint8]:
+    """Return the codes [rows, columns] of weights with codebooks, read back from the panels."""
+    return np.ascontiguousarray(_codes(weights)[: weights.rows, : weights.columns])
+
+
+def codebooks(weights: PreparedWeights) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return the codebooks int8 [rows, groups, 16] of weights and their scales [rows, groups], read back likewise."""
+    tables = _tables(weights)[: weights.rows]
+    if weights.kind not in _GROUPED:
+        return tables, np.asarray(weights.arrays[1], np.float32)[: weights.rows, None]
+    strips = np.asarray(weights.arrays[5], np.float32)
+    if weights.kind == GROUPED_LOOKUP:
+        return tables, strips[: weights.rows]
+    return tables, np.swapaxes(strips, 1, 2).reshape(-1, strips.shape[1])[: weights.rows]
 
 
 def dequantised(weights: PreparedWeights) -> NDArray[np.float32]:
@@ -44,13 +62,11 @@ def dequantised(weights: PreparedWeights) -> NDArray[np.float32]:
         bits = np.swapaxes(panels, 1, 2).reshape(-1, weights.depth // 2)[: weights.rows, : weights.columns]
         return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
     integers = integer_weights(weights).astype(np.float32)
-    if weights.kind != "grouped-codebook":
+    if weights.kind not in _GROUPED:
         scales = np.asarray(weights.arrays[1], np.float32)
         return integers * scales[: weights.rows, None]
-    strips = np.asarray(weights.arrays[5], np.float32)
-    scales = np.swapaxes(strips, 1, 2).reshape(-1, strips.shape[1])
-    per_column = np.repeat(scales, _group(weights), axis=1)
-    return integers * per_column[: weights.rows, : weights.columns]
+    per_column = np.repeat(codebooks(weights)[1], _group(weights), axis=1)
+    return integers * per_column[:, : weights.columns]
 
 
 def activated(values: NDArray[np.float64], activation: str) -> NDArray[np.float64]:
@@ -74,6 +90,8 @@ def reference_product(
 def _tables(weights: PreparedWeights) -> NDArray[np.int8]:
     """Return the codebooks [panels * 64, groups, 16]."""
     packed = np.asarray(weights.arrays[4]).astype(np.int8, copy=False)
+    if weights.kind in LOOKUP_BITS:
+        return packed
     groups = packed.shape[2]
     parts = packed.reshape(-1, COLUMNS // STRIP, groups, 4, 4, CODES).transpose(0, 1, 4, 3, 2, 5)
     return np.ascontiguousarray(parts).reshape(-1, groups, CODES)
@@ -81,7 +99,15 @@ def _tables(weights: PreparedWeights) -> NDArray[np.int8]:
 
 def _group(weights: PreparedWeights) -> int:
     """Return the columns of a group."""
-    return int(weights.table[9]) if weights.kind == "grouped-codebook" else weights.depth
+    return int(weights.table[9]) if weights.kind in (*_GROUPED, *LOOKUP_BITS) else weights.depth
+
+
+def _codes(weights: PreparedWeights) -> NDArray[np.uint8]:
+    """Return the codes [panels * 64, depth]."""
+    panels = np.asarray(weights.arrays[0]).astype(np.uint8, copy=False)
+    if weights.kind in LOOKUP_BITS:
+        return unpack_lanes(panels, weights.depth // 4, LOOKUP_BITS[weights.kind], _group(weights))
+    return unpack_codes(panels)
 
 
 def _looked_up(codes: NDArray[np.uint8], tables: NDArray[np.int8], group: int) -> NDArray[np.int8]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kernels.quantized.cpu_codebook import LARGEST_DIRECT, STRIP
 from kernels.quantized.cpu_epilogue import finish_text
+from kernels.quantized.cpu_lookup import GROUP_NUMBERS, LARGEST_LOOKUP, STRIP_COLUMNS, STRIPS
+from kernels.quantized.cpu_lookup_weights import GROUPED_LOOKUP, LOOKUP_BITS
 from kernels.quantized.cpu_tile import COLUMNS, LARGEST_ROWS
 
 FUNCTION = "quantized"
@@ -100,6 +102,20 @@ _GROUPS = """\
         groups = load_int64(weights, 10, 0)
         books, group = load_int64(weights, 8, 0) + 1024 * number * groups, stack(24)
         store_int64(group, 0, load_int64(weights, 9, 0), 5)"""
+_LOOKUP_PANEL = """\
+        groups, strip_bytes = load_int64(weights, 10, 0), load_int64(weights, 11, 0)
+        panel = load_int64(weights, 0, 0) + {strips} * strip_bytes * number
+        following, group = panel, stack({group_numbers})
+        first_scale = load_int64(weights, {scales}, 0) + 4 * {columns} * groups * number
+        first_book = load_int64(weights, 8, 0) + 16 * {columns} * groups * number
+        store_int64(group, 0, load_int64(weights, 9, 0) // 16, 5)
+        store_int64(group, 3, groups, 5)"""
+_LOOKUP_STRIPS = """\
+            for strip in range({strips}):
+                codes = panel + strip_bytes * strip
+                store_int64(group, 1, first_book + 16 * {strip_columns} * groups * strip, 5)
+                store_int64(group, 2, first_scale + 4 * {strip_columns} * groups * strip, 5)
+{choice}"""
 _GROUP_STRIP = """\
                 store_int64(group, 1, books + 256 * groups * strip, 5)
                 store_int64(group, 2, load_int64(weights, 11, 0) + 64 * groups * (4 * number + strip), 5)
@@ -110,6 +126,11 @@ _WHOLE = """
 def {name}({parameters}):
     quantise(weights, x, x_stride, rows, workspace)
     {name}_range({parameters}, 0, load_int64(weights, 7, 0), scratch_of(weights, rows, workspace, 0))
+
+
+@numba.cfunc("void(int64)", cache=True)
+def {name}_task(task):
+    {name}({arguments})
 
 
 @numba.cfunc("void(int64)", cache=True)
@@ -130,6 +151,11 @@ def {name}_parallel({parameters}, runtime, share, threads):
     store_int64(task, 1, load_int64(runtime, 2, 0), 0)
 {stores}
     call_parallel(load_int64(runtime, 0, 0), share, task, threads)
+
+
+@numba.cfunc("void(int64)", cache=True)
+def {name}_parallel_task(task):
+    {name}_parallel({all_arguments})
 """
 
 
@@ -213,11 +239,35 @@ def grouped_source(native: bool) -> str:
     return _module("grouped codebook", imports, tiles, _PANEL_BYTES, before, loop, sums="float")
 
 
+def lookup_source(kind: str, native: bool) -> str:
+    """Return the source of products with codebook weights and float32 activations; kind: one of LOOKUP_BITS."""
+    largest = _largest(LARGEST_LOOKUP, native)
+    before = _LOOKUP_PANEL.format(
+        strips=STRIPS,
+        group_numbers=GROUP_NUMBERS,
+        columns=COLUMNS,
+        scales=12 if kind == GROUPED_LOOKUP else 1,
+    )
+    arguments = f"place, depth, codes, depth // 64, group, sums + 4 * {STRIP_COLUMNS} * strip"
+    calls = _choice("looked_up", arguments, largest, 16)
+    strips = _LOOKUP_STRIPS.format(strips=STRIPS, strip_columns=STRIP_COLUMNS, choice=calls)
+    tiles = "\n".join(
+        f"looked_up_{rows} = lookup_tile({rows}, {LOOKUP_BITS[kind]}, {native})" for rows in range(1, largest + 1)
+    )
+    imports = "from kernels.quantized.cpu_lookup import lookup_tile"
+    return _module(kind, imports, tiles, 0, before, _loop(largest, 0, strips), sums="final", row="float32_row")
+
+
 def _module(
-    kind: str, imports: str, tiles: str, panel_bytes: int, before: str, loops: str, sums: str = "integer"
-) -> str:
-    """Return a module: `before` stands before each panel's loops. panel_bytes: of a panel and a unit of depth."""
-    name, row = _ROWS.get(sums, ("quantised", "quantise_row"))
+    kind: str, imports: str, tiles: str, panel_bytes: int, before: str, loops: str, sums: str = "integer",
+    row: str | None = None,
+) -> str:  # fmt: skip
+    """Return a module: `before` stands before each panel's loops. panel_bytes: of a panel and a unit of depth.
+
+    row: what turns rows of activations into what the tiles read, where the sums don't say it.
+    """
+    name, usual = _ROWS.get(sums, ("quantised", "quantise_row"))
+    row = row or usual
     body = _RANGE.format(
         signature=_integers(len(PARAMETERS) + 3),
         options=_OPTIONS,
@@ -261,6 +311,8 @@ def _whole() -> str:
         addresses=_integers(count),
         parameters=", ".join(PARAMETERS),
         parallel=_integers(count + 3),
+        arguments=", ".join(f"load_int64(task, {k}, 0)" for k in range(count)),
+        all_arguments=", ".join(f"load_int64(task, {k}, 0)" for k in range(count + 3)),
         loads=", ".join(f"load_int64(task, {k + 2}, 0)" for k in range(count)),
         stores="\n".join(f"    store_int64(task, {k + 2}, {name}, 0)" for k, name in enumerate(PARAMETERS)),
         task_bytes=8 * (count + 2),

@@ -12,10 +12,12 @@ from kernels.quantized.cpu_features import (
     BFLOAT16_KERNEL,
     CODEBOOK_KERNEL,
     INT8_KERNEL,
+    LOOKUP_KERNEL,
     WEIGHT_ONLY_KERNEL,
     KernelNeeds,
     choose,
 )
+from kernels.quantized.cpu_lookup_weights import GROUPED_LOOKUP, LOOKUP_BITS, lookup_layout, lookup_numbers
 from kernels.quantized.cpu_tile import COLUMNS, DEPTH_MULTIPLE
 from kernels.quantized.cpu_weights import PreparedWeights, WeightsError, prepared
 
@@ -25,7 +27,9 @@ _KERNELS: Mapping[str, KernelNeeds] = {
     "bfloat16": BFLOAT16_KERNEL,
     "codebook": CODEBOOK_KERNEL,
     "grouped-codebook": CODEBOOK_KERNEL,
+    **dict.fromkeys(LOOKUP_BITS, LOOKUP_KERNEL),
 }
+_GROUPED = ("grouped-codebook", GROUPED_LOOKUP)
 _NAMES = ("panels", "scales", "sums", "tables", "group_scales")
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 """Name -> dtype and shape."""
@@ -37,9 +41,27 @@ def stored_arrays(weights: PreparedWeights) -> dict[str, NDArray[np.generic]]:
     return dict(zip(_NAMES, arrays, strict=False))
 
 
+def needs_of(kind: str) -> KernelNeeds:
+    """Return what the processor must have for the fast products of a kind of weights."""
+    return _KERNELS[kind]
+
+
+def depth_of(kind: str, columns: int) -> int:
+    """Return the bytes of a row of activations as the products of a kind read them, with padding."""
+    depth = -(-columns // DEPTH_MULTIPLE) * DEPTH_MULTIPLE
+    return depth * (4 if kind in LOOKUP_BITS else {"int8-weight-only": 4, "bfloat16": 2}.get(kind, 1))
+
+
 def group_of(weights: PreparedWeights) -> int | None:
     """Return the columns of a group that has a codebook of its own; None where there are no groups."""
-    return int(weights.table[9]) if weights.kind == "grouped-codebook" else None
+    return int(weights.table[9]) if weights.kind in _GROUPED else None
+
+
+def numbers_of(kind: str, columns: int, group: int | None) -> tuple[int, ...]:
+    """Return the numbers that stand in a table behind the address of the fourth array."""
+    if kind in LOOKUP_BITS:
+        return lookup_numbers(kind, columns, group)
+    return () if group is None else (group, -(-columns // group))
 
 
 def layout(kind: str, rows: int, columns: int, group: int | None = None) -> Layout:
@@ -51,8 +73,10 @@ def layout(kind: str, rows: int, columns: int, group: int | None = None) -> Layo
         raise WeightsError(f"weights of the kind {kind!r} are not known; use one of {', '.join(_KERNELS)}")
     if rows < 1 or columns < 1:
         raise WeightsError(f"weights [{rows}, {columns}] are empty; a product needs a row and a column at least")
-    if (kind == "grouped-codebook") != (group is not None) or (group is not None and (group < 1 or group % STRIP)):
+    if (kind in _GROUPED) != (group is not None) or (group is not None and (group < 1 or group % STRIP)):
         raise WeightsError(f"a group of {group} columns does not go with {kind} weights; groups have multiples of 16")
+    if kind in LOOKUP_BITS:
+        return lookup_layout(kind, rows, columns, group)
     panels, depth = -(-rows // COLUMNS), -(-columns // DEPTH_MULTIPLE) * DEPTH_MULTIPLE
     padded = (panels * COLUMNS,)
     groups = 1 if group is None else -(-columns // group)
@@ -85,10 +109,9 @@ def restored(
             given = f"{array.dtype} {list(array.shape)}"
             raise WeightsError(f"the array {name!r} is {given}; {kind} weights need contiguous {dtype} {list(shape)}")
     kernel, reason = choose(_KERNELS[kind])
-    numbers = () if group is None else (group, -(-columns // group))
-    depth = -(-columns // DEPTH_MULTIPLE) * DEPTH_MULTIPLE
-    depth *= {"int8-weight-only": 4, "bfloat16": 2}.get(kind, 1)
-    return prepared(kind, (rows, columns), kernel, reason, tuple(arrays[name] for name in wanted), depth, numbers)
+    numbers = numbers_of(kind, columns, group)
+    found = tuple(arrays[name] for name in wanted)
+    return prepared(kind, (rows, columns), kernel, reason, found, depth_of(kind, columns), numbers)
 
 
 def _panels(kind: str, panels: int, depth: int) -> tuple[str, tuple[int, ...]]:

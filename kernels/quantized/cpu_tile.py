@@ -25,8 +25,8 @@ STEP_COLUMNS = 4
 """Bytes that one instruction sums: the depth of a step."""
 DEPTH_MULTIPLE = UNROLLED * STEP_COLUMNS
 _VECTORS = COLUMNS // 16
-_STREAM_AHEAD = 4096
-"""Bytes that a lone tile asks for before it needs them."""
+STREAM_AHEAD = 4096
+"""Bytes that a lone tile asks for before it needs them: the processor's own prefetching ends with each page."""
 
 
 def int8_tile(rows: int, native: bool = True) -> Any:
@@ -109,7 +109,7 @@ def _prefetch(
     """Ask for what comes next: of a stream that is read once all of it, else the next panel bit by bit."""
     if rows <= 2:
         for place in places:
-            make.prefetch(panel, make.sum(place, _STREAM_AHEAD))
+            make.prefetch(panel, make.sum(place, STREAM_AHEAD))
     else:
         make.prefetch(ahead, make.sum(make.product(step, 64 * UNROLLED), 64 * part))
 

@@ -22,6 +22,8 @@ BYTES, HALVES, INTEGERS, FLOATS = (
 )
 TABLE, QUARTER = ir.VectorType(INT8, 16), ir.VectorType(INT32, 4)
 MASK = ir.VectorType(ir.IntType(1), 16)
+LANES = 16
+"""32-bit lanes of a vector."""
 TAKES_BYTES = llvm.llvm_version_info[0] >= 22
 """Older LLVM wants the operands of vpdpbusd as integers of 32 bits."""
 Body = Callable[[Any, Sequence[Any]], Sequence[Any]]
@@ -152,6 +154,17 @@ class Instructions:
             entries = self.shuffle(table, table, [lane // 16 * 16 + index for lane in range(64)])
             here = self.builder.icmp_unsigned("==", indices, ir.Constant(BYTES, [index] * 64))
             result = self.builder.select(here, entries, result)
+        return result
+
+    def permute(self, table: Any, indices: Any) -> Any:
+        """Return table[index & 15] of 16 float32, for 16 int32 indices: vpermps."""
+        if self.native:
+            return self._call("llvm.x86.avx512.permvar.sf.512", FLOATS, [table, indices])
+        low = self.builder.and_(indices, ir.Constant(INTEGERS, [LANES - 1] * LANES))
+        result = ir.Constant(FLOATS, [0.0] * LANES)
+        for index in range(LANES):
+            here = self.builder.icmp_unsigned("==", low, ir.Constant(INTEGERS, [index] * LANES))
+            result = self.builder.select(here, self.shuffle(table, table, [index] * LANES), result)
         return result
 
     def nibbles(self, codes: Any) -> tuple[Any, Any]:

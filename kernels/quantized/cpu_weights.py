@@ -28,7 +28,8 @@ class WeightsError(ValueError):
 class PreparedWeights:
     """Weights [rows, columns] for `product`, as one kernel wants them; safe to share between threads.
 
-    kind:    "int8", "codebook", "int8-weight-only", "grouped-codebook" or "bfloat16".
+    kind:    "int8", "codebook", "int8-weight-only", "grouped-codebook", "bfloat16", or one of
+             cpu_lookup_weights.LOOKUP_BITS.
     kernel:  which kernel reads them, e.g. "avx512-vnni".
     reason:  why it is the portable one; empty if it is not.
     table:   addresses and sizes for compiled code: panels, scales, sums, zeros as a bias, rows, columns, depth, panels.
@@ -106,7 +107,7 @@ def codebook_weights(
     """
     check_matrix(codes, np.dtype(np.uint8))
     rows, columns = codes.shape
-    books = _books(codes, centroids, group)
+    books = checked_books(codes, centroids, group)
     panels = -(-rows // COLUMNS)
     depth = -(-columns // DEPTH_MULTIPLE) * DEPTH_MULTIPLE
     tables, scales = quantised_tables(books)
@@ -163,8 +164,8 @@ def quantised_tables(books: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDAr
     return np.rint(books / scales[..., None]).astype(np.int8), scales
 
 
-def _books(codes: NDArray[np.uint8], centroids: NDArray[np.float32], group: int | None) -> NDArray[np.float32]:
-    """Return centroids as [rows, groups, 2**bits], checked."""
+def checked_books(codes: NDArray[np.uint8], centroids: NDArray[np.float32], group: int | None) -> NDArray[np.float32]:
+    """Return centroids as [rows, groups, 2**bits]. Raises WeightsError unless they go with the codes."""
     rows, columns = codes.shape
     given = f"centroids {centroids.dtype} {list(centroids.shape)}"
     if group is not None and (group < 1 or group % STRIP):

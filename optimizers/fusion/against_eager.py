@@ -13,7 +13,13 @@ from optimizers.fusion.accuracy import Difference, difference
 from optimizers.fusion.module import FusedModule
 
 _DEEP_ERROR, _AS_NEAR = 1e-3, 1.25
-"""Outputs that differ by less than the one are accepted if they are as near to float64 as eager's, times the other."""
+"""Outputs that differ by less than the one are accepted if they are as near to float64 as eager's, times the other.
+
+A model that rounds activations to bytes is far from float64 itself, and a last bit that differs before the rounding is
+a whole step behind it: its outputs may differ from eager's by as much as both do from float64 together.
+"""
+_AS_NEAR_ROUNDED = 2.0
+"""The factor for those: the largest of some hundred errors of rounding moves by chance."""
 
 
 def verify(
@@ -30,12 +36,14 @@ def verify(
         torch.set_rng_state(state)
         result = pytree.tree_leaves(module(*args, **kwargs))
     found = difference(result, reference, max_error)
-    if found.reason and max_error is None and not difference(result, reference, _DEEP_ERROR).reason:
-        # Hundreds of layers in float32 differ by more from themselves in another order: float64 is the judge.
-        exact = errors_against_float64(model, module, args, kwargs)
-        if exact is not None and exact[0] <= _AS_NEAR * exact[1]:
-            return Difference(found.max_rel, found.share, "")
-    return found
+    if not found.reason or max_error is not None:
+        return found
+    # Hundreds of layers in float32 differ by more from themselves in another order: float64 is the judge.
+    exact = errors_against_float64(model, module, args, kwargs)
+    if exact is None or exact[0] > (_AS_NEAR if exact[1] < _DEEP_ERROR else _AS_NEAR_ROUNDED) * exact[1]:
+        return found
+    near = difference(result, reference, max(_DEEP_ERROR, sum(exact)))
+    return found if near.reason else Difference(found.max_rel, found.share, "")
 
 
 def errors_against_float64(

@@ -14,6 +14,8 @@ from torch.utils import _pytree as pytree
 
 from analyzer.errors import HotbenchError
 from analyzer.progress import Progress, silent
+from kernels.compiler.kinds import kernel_name
+from kernels.compiler.loaded import LoadedKernel
 from optimizers.fusion.accuracy import Difference
 from optimizers.fusion.again import found_again, inference_key
 from optimizers.fusion.against_eager import errors_against_float64, verify
@@ -25,8 +27,7 @@ from optimizers.fusion.lower import lower
 from optimizers.fusion.module import FusedModule
 from optimizers.fusion.program import Program, build_program
 from optimizers.fusion.recording import Recording
-from optimizers.fusion.regions import kernel_name
-from optimizers.fusion.runtime import Kernel, Runner, compile_kernels
+from optimizers.fusion.runtime import Runner, compile_kernels
 from optimizers.fusion.stored import StoredProgram, save
 from optimizers.fusion.timing import Comparison, clock_of, compare
 from optimizers.plan import Refusal
@@ -53,7 +54,7 @@ class Fused:
     module: FusedModule
     captured: Captured
     program: Program
-    kernels: Mapping[str, Kernel]
+    kernels: Mapping[str, LoadedKernel]
     excluded: tuple[str, ...]
     rolled: bool
     choices: tuple[RegionChoice, ...]
@@ -206,7 +207,7 @@ class _Variant:
     """One program for the model, its regions chosen. rolled: with loops."""
 
     program: Program
-    kernels: Mapping[str, Kernel]
+    kernels: Mapping[str, LoadedKernel]
     excluded: tuple[str, ...]
     choices: tuple[RegionChoice, ...]
     rolled: bool
@@ -281,10 +282,11 @@ def _chosen(model: torch.nn.Module, captured: Captured, rolled: bool, progress: 
     weights, inputs = tensors_of(model, captured)
     excluded: tuple[str, ...] = ()
     choices: list[RegionChoice] = []
+    measured: list[RegionChoice] = []
     program, kernels = build(captured, excluded, rolled)
     for turn in range(_MOST_ROUNDS):
         progress("timing regions", done + 0.05 * turn)
-        measured = choose_regions(program, kernels, captured, weights, inputs)
+        measured = choose_regions(program, kernels, captured, weights, inputs, measured)
         slower = [choice for choice in measured if not choice.kept]
         choices += slower or measured
         if not slower:
@@ -300,7 +302,7 @@ def _chosen(model: torch.nn.Module, captured: Captured, rolled: bool, progress: 
 
 def build(
     captured: Captured, excluded: tuple[str, ...] = (), rolled: bool = False
-) -> tuple[Program, dict[str, Kernel]]:
+) -> tuple[Program, dict[str, LoadedKernel]]:
     """Return the program of a captured graph and its kernels; rolled: with loops where the graph repeats itself.
 
     Raises UnfusableError where neither a region nor a loop is left, and where building fails.

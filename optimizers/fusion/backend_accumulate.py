@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from optimizers.fusion.backend_joins import share_joins
+
 aten = torch.ops.aten
 _FEWEST = 4
 _VIEWS = (
@@ -27,12 +29,14 @@ Node = Any
 def gather_sums(module: torch.fx.GraphModule) -> None:
     """Gather the long sums of a graph; its values change by rounding only."""
     graph = module.graph
+    before = set(graph.nodes)
     for root in [node for node in graph.nodes if _is_sum(node)]:
         if any(_is_inner(user, root) for user in root.users):
             continue
         leaves = _leaves(root)
         if len(leaves) >= _FEWEST:
             _rewrite(graph, root, leaves)
+    share_joins(graph, [node for node in graph.nodes if node not in before])
     graph.eliminate_dead_code()
     graph.lint()
     module.recompile()

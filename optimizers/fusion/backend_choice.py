@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 import torch
 
+from kernels.compiler.kinds import kernel_name
 from optimizers.fusion.accuracy import difference
 from optimizers.fusion.api import build, graph_hash
 from optimizers.fusion.candidates import RegionChoice, choose_regions
 from optimizers.fusion.capture import Captured, UnfusableError
 from optimizers.fusion.loops_bound import surely_faster
 from optimizers.fusion.program import Program
-from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.runtime import Runner
 from optimizers.fusion.stored import StoredProgram
 from optimizers.fusion.timing import compare
@@ -111,9 +111,10 @@ def _without_slower(
 ) -> Chosen:
     excluded = tuple(sorted(exact))
     choices: list[RegionChoice] = []
+    found: list[RegionChoice] = []
     program, kernels = build(captured, excluded, rolled)
     for _ in range(_MOST_ROUNDS):
-        found = choose_regions(program, kernels, captured, weights, inputs)
+        found = choose_regions(program, kernels, captured, weights, inputs, found)
         slower = {choice.kernel for choice in found if not choice.kept}
         choices += [choice for choice in found if not choice.kept] or found
         if not slower:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,17 +118,28 @@ def _read(saved: Sequence[Any], backward: torch.fx.GraphModule) -> dict[torch.fx
 def _base(node: Any) -> tuple[Any, list[torch.fx.Node]]:
     """Return what a saved tensor is a view of, and the views in between, the innermost first."""
     views: list[torch.fx.Node] = []
-    while isinstance(node, torch.fx.Node) and _is_plain_view(node):
-        views.insert(0, node)
-        node = node.args[0]
-    if views and not isinstance(node.meta.get("val"), torch.Tensor):
-        return views[-1], []
-    return node, views
+    base = node
+    while isinstance(base, torch.fx.Node) and (steps := _view_steps(base)):
+        views = [*steps, *views]
+        base = steps[0].args[0]
+    if views and not isinstance(base.meta.get("val"), torch.Tensor):
+        return node, []
+    return base, views
 
 
-def _is_plain_view(node: torch.fx.Node) -> bool:
+def _view_steps(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """Return the nodes that make a view of a tensor: the view itself, or a list of views and the one picked of it."""
+    if node.target is operator.getitem:
+        cut = node.args[0]
+        tensors = isinstance(node.meta.get("val"), torch.Tensor) and not node.meta.get(_NO_CHECK)
+        return [cut, node] if tensors and isinstance(cut, torch.fx.Node) and _only_looks(cut) else []
+    return [node] if isinstance(node.meta.get("val"), torch.Tensor) and _only_looks(node) else []
+
+
+def _only_looks(node: torch.fx.Node) -> bool:
+    """Return whether what the node makes are views of its one operand."""
     target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or not isinstance(node.meta.get("val"), torch.Tensor):
+    if not isinstance(target, torch._ops.OpOverload):
         return False
     aliases = [argument.alias_info for argument in target._schema.arguments]
     one = len(node.all_input_nodes) == 1 and isinstance(node.args[0], torch.fx.Node)

@@ -14,7 +14,8 @@ from optimizers.fusion.api import graph_hash
 from optimizers.fusion.backend_choice import Chooser, Chosen
 from optimizers.fusion.backend_decision import line_of
 from optimizers.fusion.backend_partition import EXACT
-from optimizers.fusion.capture import Captured, UnfusableError, refuse_effects
+from optimizers.fusion.capture import Captured
+from optimizers.fusion.refusals import UnfusableError, refuse_effects
 from optimizers.fusion.runtime import Runner
 
 _EMPTY = pytree.tree_structure(())

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
+from kernels.compiler.ir import Region
+from kernels.compiler.kinds import kernel_name
+from kernels.compiler.loaded import LoadedKernel
 from kernels.compiler.loop_ir import LoopProgram
 from optimizers.fusion.alternatives import Alternative
 from optimizers.fusion.capture import Captured
 from optimizers.fusion.convolution_layout import arranged
 from optimizers.fusion.linear_choice import library_product
 from optimizers.fusion.program import Program
-from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.replay import caller, copy_memory, evaluate_node, memory_sizes, part_of
-from optimizers.fusion.runtime import Kernel, KernelCall, Runner
+from optimizers.fusion.runtime import KernelCall, Runner
 from optimizers.fusion.timing import Comparison, compare
 
 
@@ -40,12 +42,16 @@ class RegionChoice:
 
 def choose_regions(
     program: Program,
-    kernels: Mapping[str, Kernel],
+    kernels: Mapping[str, LoadedKernel],
     captured: Captured,
     weights: list[torch.Tensor],
     inputs: list[torch.Tensor],
+    known: Sequence[RegionChoice] = (),
 ) -> list[RegionChoice]:
-    """Return a measured choice for each distinct kernel of `program`, equal kernels being measured once."""
+    """Return a measured choice for each distinct kernel of `program`, equal kernels being measured once.
+
+    known: choices of an earlier program; a kernel that replaces the same nodes as there is not measured again.
+    """
     # The ops that would stay instead: those of the graph in the program's own layout.
     captured = arranged(captured, program.lowered.library)
     first: dict[str, int] = {}
@@ -54,32 +60,40 @@ def choose_regions(
         name = kernel_name(bound.region)
         first.setdefault(name, number)
         calls[name] = calls.get(name, 0) + 1
-    replays, held = _record_kernels(program, kernels, weights, inputs)
-    wanted = {name: program.bounds[number].nodes for name, number in first.items()}
-    originals = _record_nodes(captured, wanted, set(program.products), [*weights, *inputs])
-    choices = []
+    nodes_of = {name: program.bounds[number].nodes for name, number in first.items()}
+    found = {
+        one.kernel: replace(one, calls=calls[one.kernel]) for one in known if nodes_of.get(one.kernel) == one.nodes
+    }
+    wanted = {name: nodes for name, nodes in nodes_of.items() if name not in found}
+    replays, held = _record_kernels(program, kernels, wanted, weights, inputs)
+    products = {name for name, body in program.kernels.items() if not isinstance(body, Region)}
+    originals = _record_nodes(captured, wanted, products, [*weights, *inputs])
     for name, nodes in wanted.items():
         comparison = compare(originals[name], replays[name], budget_seconds=0.05, block_seconds=0.0005)
         others: tuple[Alternative, ...] = ()
         if name in program.products and comparison.ratio > 1.0:
             replay = replays[name]
             others = (library_product(program.products[name], replay.args, replay),)
-        choices.append(RegionChoice(name, calls[name], nodes, comparison, others))
+        found[name] = RegionChoice(name, calls[name], nodes, comparison, others)
     del held  # the copies that the replayed kernels worked on
-    return choices
+    return [found[name] for name in nodes_of]
 
 
 def _record_kernels(
-    program: Program, kernels: Mapping[str, Kernel], weights: list[torch.Tensor], inputs: list[torch.Tensor]
+    program: Program,
+    kernels: Mapping[str, LoadedKernel],
+    wanted: Collection[str],
+    weights: list[torch.Tensor],
+    inputs: list[torch.Tensor],
 ) -> tuple[dict[str, partial[Any]], list[torch.Tensor]]:
-    """Return, for each kernel, a call of it on copies of the memory that its first call saw, and those copies."""
+    """Return, for each wanted kernel, a call of it on copies of the memory that its first call saw, and the copies."""
     replays: dict[str, partial[Any]] = {}
     held: list[torch.Tensor] = []
 
     def wrap(name: str, call: KernelCall) -> KernelCall:
         kernel = program.kernels[name]
-        if isinstance(kernel, LoopProgram):
-            return call  # it is judged with the whole program
+        if name not in wanted or isinstance(kernel, LoopProgram):
+            return call  # a loop is judged with the whole program
 
         def recorded(*addresses: int) -> None:
             if name not in replays:

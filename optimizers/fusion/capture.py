@@ -16,18 +16,23 @@ from optimizers.fusion.output_layout import laid_out
 from optimizers.fusion.recordable import DependsOnValuesError
 from optimizers.fusion.recording import CaughtError, Recording, UnrecordableError, record
 from optimizers.fusion.recording_settings import compiling, has_layers, layers_in_parts
-from optimizers.fusion.state import Bytes, Held, held_state
+from optimizers.fusion.refusals import (
+    UnfusableError as UnfusableError,
+)
+from optimizers.fusion.refusals import (
+    check_device,
+    check_inputs,
+    mutates,
+    refuse_effects,
+    refuse_hooks,
+    refuse_large_state,
+    refuse_scripts,
+)
+from optimizers.fusion.state import Held, held_state
 
 Plain = int | float | bool | str | None
-MOST_ITEMS = 4096
-"""Items of the lists, deques and sets of a model, which each call compares at 25 ns or so."""
-_CONTAINERS_OF_A_MODULE = 16
 _ON_VALUES = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode")
 """Errors of torch's tracing, by name: their modules take a second to load."""
-
-
-class UnfusableError(HotbenchError):
-    """Why a model, or these inputs, cannot be fused: one line that becomes a Refusal."""
 
 
 class Signature(NamedTuple):
@@ -93,12 +98,13 @@ class ModelCall:
     """
 
     def __init__(self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        _refuse_scripts(model)
-        _refuse_hooks(model)
+        refuse_scripts(model)
+        refuse_hooks(model)
         leaves, self._input_spec = pytree.tree_flatten((args, dict(kwargs)))
-        _check_inputs(leaves)
+        check_inputs(leaves)
         self._weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        _check_device(self._weights, leaves)
+        check_device(self._weights, leaves)
+        self._places = _places_of(model, self._weights)
         self._leaves = tuple(leaves)
         self.arguments = (args, dict(kwargs))
         self._model = model
@@ -155,14 +161,29 @@ class ModelCall:
         return Signature(tuple(self._weights), self._leaves, self._input_spec, self._output_spec)
 
     def _flat(self, *flat: torch.Tensor) -> list[Any]:
-        named = {f"model.{name}": tensor for name, tensor in zip(self._weights, flat, strict=False)}
+        named = {f"model.{name}": flat[position] for name, position in self._places.items()}
         tensors = iter(flat[len(self._weights) :])
         filled = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves]
         args, kwargs = pytree.tree_unflatten(filled, self._input_spec)
         with _own_lists(self._model):
-            output = torch.func.functional_call(self._watched, named, args, kwargs)
+            # Ties are told here: torch's own way puts the wrong tensors back where a module has two names.
+            output = torch.func.functional_call(self._watched, named, args, kwargs, tie_weights=False)
         flat_output, self._output_spec = pytree.tree_flatten(output)
         return flat_output
+
+
+def _places_of(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Return which weight stands under each name of a parameter or buffer, each module under one name alone."""
+    first: dict[int, int] = {}
+    for position, weight in enumerate(weights.values()):
+        first.setdefault(id(weight), position)
+    positions = {name: position for position, name in enumerate(weights)}
+    owned = (
+        (f"{path}.{key}" if path else key, weight)
+        for path, module in model.named_modules()
+        for key, weight in (*module._parameters.items(), *module._buffers.items())
+    )
+    return {name: positions.get(name, first[id(weight)]) for name, weight in owned if weight is not None}
 
 
 def _made_functional(recording: Recording, tensors: list[torch.Tensor]) -> torch.fx.GraphModule:
@@ -202,7 +223,7 @@ def _trace(call: Callable[..., list[Any]], tensors: list[torch.Tensor]) -> torch
 
     table = decompositions()
     graph: torch.fx.GraphModule = make_fx(call, tracing_mode="fake", decomposition_table=table)(*tensors)
-    if any(_mutates(node) for node in graph.graph.nodes):
+    if any(mutates(node) for node in graph.graph.nodes):
         functional = torch.func.functionalize(graph, remove="mutations")
         graph = make_fx(functional, tracing_mode="fake", decomposition_table=table)(*tensors)
     return graph
@@ -219,54 +240,6 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
 def _base_name(op: Any) -> str:
     return str(op.name()).removeprefix("aten::").split(".")[0]
-
-
-def _mutates(node: torch.fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _refuse_scripts(model: torch.nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise UnfusableError(
-                f"module {name or 'itself'!r} is a script of torch.jit; pass the model it was made from"
-            )
-
-
-def _refuse_hooks(model: torch.nn.Module) -> None:
-    for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise UnfusableError(
-                f"module {name or 'itself'!r} has forward hooks, which fusion cannot repeat; remove them"
-            )
-
-
-def _check_inputs(leaves: list[Any]) -> None:
-    for position, leaf in enumerate(leaves):
-        if isinstance(leaf, torch.Tensor):
-            if type(leaf) not in (torch.Tensor, torch.nn.Parameter) or leaf.layout != torch.strided:
-                raise UnfusableError(
-                    f"input {position} is a {type(leaf).__name__} of layout {leaf.layout}; pass dense tensors"
-                )
-            if leaf.is_neg() or leaf.is_conj():
-                raise UnfusableError(
-                    f"input {position} is a lazy negation or conjugate; call resolve_neg or resolve_conj"
-                )
-        elif not (leaf is None or isinstance(leaf, int | float | bool | str)):
-            raise UnfusableError(f"input {position} is a {type(leaf).__name__}; pass tensors and plain numbers only")
-
-
-def _check_device(weights: Mapping[str, torch.Tensor], leaves: list[Any]) -> None:
-    named = [*weights.items(), *((f"input {k}", leaf) for k, leaf in enumerate(leaves))]
-    tensors = [(name, tensor) for name, tensor in named if isinstance(tensor, torch.Tensor)]
-    for name, tensor in tensors:
-        first_name, first = tensors[0]
-        if tensor.device != first.device:
-            raise UnfusableError(
-                f"{first_name} is on {first.device}, {name} on {tensor.device}; move both to one device"
-            )
-        if tensor.device.type not in ("cpu", "cuda"):
-            raise UnfusableError(f"{name} is on {tensor.device}; fusion is for the CPU and for CUDA devices")
 
 
 @contextlib.contextmanager
@@ -286,7 +259,7 @@ def _own_lists(model: torch.nn.Module) -> Iterator[None]:
 def _unchanged_state(model: torch.nn.Module) -> Iterator[None]:
     """Undo, and refuse, what forward assigns or changes: a fused program would not, and tracing leaves fake tensors."""
     before = held_state(model)
-    _refuse_large_state(before, sum(1 for _ in model.modules()))
+    refuse_large_state(before, sum(1 for _ in model.modules()))
     changed: list[tuple[Held, str]] = []
     try:
         yield
@@ -299,29 +272,6 @@ def _unchanged_state(model: torch.nn.Module) -> Iterator[None]:
     for held, label in changed:
         verb = "assigns" if held.kind == "attributes" else "changes"
         raise UnfusableError(f"forward {verb} {label}, which a fused program would not; keep state out of forward")
-
-
-def _refuse_large_state(state: tuple[Held, ...], modules: int) -> None:
-    """Refuse more than a call can check: large arrays, long lists, deques and sets, very many containers."""
-    for held in state:
-        if isinstance(held.container, Bytes) and len(held.keys[0]) > MOST_ITEMS:
-            raise UnfusableError(
-                f"{held.label} is a NumPy array of {len(held.keys[0])} bytes, too large to check at each call; "
-                "register it as a buffer, or make it read-only"
-            )
-    sequences = [held for held in state if not held.is_dict]
-    if sum(len(held.keys) for held in sequences) > MOST_ITEMS:
-        largest = max(sequences, key=lambda held: len(held.keys))
-        raise UnfusableError(
-            f"{largest.label} holds {len(largest.keys)} items, and lists and sets of more than {MOST_ITEMS} items "
-            "cannot be checked at each call; keep them out of the model, or in a tuple or dict"
-        )
-    if len(state) > MOST_ITEMS + _CONTAINERS_OF_A_MODULE * modules:
-        last = state[-1].label
-        raise UnfusableError(
-            f"the model's attributes reach {len(state)} containers, among them {last}, too many to check at each call; "
-            "keep them out of the model"
-        )
 
 
 @contextlib.contextmanager
@@ -346,25 +296,3 @@ def _in_words() -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
-def refuse_effects(graph: torch.fx.GraphModule, weights: tuple[str, ...]) -> None:
-    """Refuse what would be lost or burnt in: writes into inputs or buffers, values read into Python."""
-    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    names = {
-        node: weights[k] if k < len(weights) else f"input {k - len(weights)}" for k, node in enumerate(placeholders)
-    }
-    for node in graph.graph.nodes:
-        if node.op != "call_function":
-            continue
-        if _mutates(node):
-            what = names.get(node.args[0], "a tensor")
-            raise UnfusableError(f"forward writes {what} in place with {node.target}; fusion leaves it alone")
-        if any(_is_symbolic(value) for value in pytree.tree_leaves(node.meta.get("val"))):
-            raise UnfusableError(f"a value or shape depends on tensor values ({node.target}); fusion leaves it alone")
-
-
-def _is_symbolic(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return any(not isinstance(extent, int) for extent in (*value.shape, *value.stride(), value.storage_offset()))
-    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)

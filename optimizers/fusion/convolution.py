@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +12,39 @@ from kernels.compiler.convolution_ir import Axis, ConvolutionKernel
 from kernels.compiler.dense_print import fits
 from kernels.compiler.gemm_target import host_target
 from optimizers.fusion.convolution_layout import is_channels_last
-from optimizers.fusion.graph import Call, Lowered, Reference
+from optimizers.fusion.graph import Call, Reference
 from optimizers.fusion.lowering import Lowering, View, handles
-from optimizers.fusion.memory import Places
-from optimizers.fusion.regions import Bound
-from optimizers.fusion.schedule import Unit
+from optimizers.fusion.targets import KernelTarget
 
 
 @dataclass(frozen=True, slots=True)
-class Convolution:
+class Convolution(KernelTarget):
     """What a call runs in the place of an ATen convolution; its arguments are the image and the weight."""
 
     groups: int
     rows: Axis
     columns: Axis
-    node: str
+    nodes: tuple[str, ...]
 
     def __str__(self) -> str:
         """Return what a table of calls shows: an op's name would stand here."""
         return "hotbench.convolution"
+
+    def kernel(self, windows: Sequence[Reference], dtypes: Sequence[str]) -> ConvolutionKernel:
+        """Return the kernel for windows of the image, the weight and the result, all of float32."""
+        image, weight, out = windows
+        results, inputs = weight.shape[:2]
+        return ConvolutionKernel(
+            image.shape[0],
+            self.groups,
+            inputs,
+            results // self.groups,
+            self.rows,
+            self.columns,
+            (image.strides[0], image.strides[2], image.strides[3]),
+            (weight.strides[0], weight.strides[1], weight.strides[2], weight.strides[3]),
+            (out.strides[0], out.strides[1], out.strides[2]),
+        )
 
 
 @handles("convolution")
@@ -49,7 +63,7 @@ def _convolution(b: Lowering, node: torch.fx.Node, args: list[Any], kwargs: dict
         result = _product(b, x, weight, axes)
     elif fits(weight.shape[1] * window[0] * window[1], host_target()):
         shape = (x.shape[0], axes[0].results, axes[1].results, weight.shape[0])
-        made = _called(b, Convolution(groups, axes[0], axes[1], node.name), (x, weight), shape)
+        made = _called(b, Convolution(groups, axes[0], axes[1], (node.name,)), (x, weight), shape)
         result = View(made.source, made.meta.permute(0, 3, 1, 2))
     else:
         return NotImplemented
@@ -95,7 +109,7 @@ def padded_average(b: Lowering, node: torch.fx.Node, x: View, axes: Sequence[Axi
     )
     weight = View(alike.source, alike.meta.expand(channels, 1, -1, -1))
     shape = (x.shape[0], axes[0].results, axes[1].results, channels)
-    made = _called(b, Convolution(channels, axes[0], axes[1], node.name), (x, weight), shape)
+    made = _called(b, Convolution(channels, axes[0], axes[1], (node.name,)), (x, weight), shape)
     return View(made.source, made.meta.permute(0, 3, 1, 2))
 
 
@@ -105,47 +119,3 @@ def _called(b: Lowering, target: Any, operands: tuple[View, ...], shape: tuple[i
     view = b.define("call", shape, strides, torch.float32, number=len(b.calls))
     b.calls.append(Call(target, tuple(item.reference() for item in operands), (), (view.source,), False, False))
     return view
-
-
-def convolution_calls(lowered: Lowered) -> tuple[int, ...]:
-    """Return the numbers of the calls that kernels of ours will compute."""
-    return tuple(number for number, call in enumerate(lowered.calls) if isinstance(call.target, Convolution))
-
-
-def bind_convolutions(
-    lowered: Lowered, units: Sequence[Unit], bounds: Mapping[int, Bound], places: Places
-) -> tuple[tuple[Unit, ...], dict[int, Bound]]:
-    """Return the program's units and bounds with convolutions of ours as kernels."""
-    made, following = dict(bounds), max(bounds, default=-1) + 1
-    result = []
-    for unit in units:
-        call = lowered.calls[unit.number] if unit.kind == "call" else None
-        if call is not None and isinstance(call.target, Convolution):
-            made[following] = _bound(lowered, call, call.target, places)
-            unit, following = Unit("group", following), following + 1
-        result.append(unit)
-    return tuple(result), made
-
-
-def _bound(lowered: Lowered, call: Call, target: Convolution, places: Places) -> Bound:
-    (index,) = call.results
-    assert index is not None
-    definition = lowered.definitions[index]
-    whole = Reference(index, 0, definition.shape, definition.strides)
-    (image_memory, image), (weight_memory, weight), (out_memory, out) = (
-        places.window(reference) for reference in (call.args[0], call.args[1], whole)
-    )
-    results, inputs = weight.shape[:2]
-    kernel = ConvolutionKernel(
-        image.shape[0],
-        target.groups,
-        inputs,
-        results // target.groups,
-        target.rows,
-        target.columns,
-        (image.strides[0], image.strides[2], image.strides[3]),
-        (weight.strides[0], weight.strides[1], weight.strides[2], weight.strides[3]),
-        (out.strides[0], out.strides[1], out.strides[2]),
-    )
-    memories = ((image_memory, image.offset), (weight_memory, weight.offset), (out_memory, out.offset))
-    return Bound(kernel, memories, (target.node,))

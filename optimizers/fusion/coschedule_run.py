@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kernels.compiler.call_table import CallTable, TableCall, native_address, serial_table, team_table
-from kernels.compiler.compile import FUNCTION
+from kernels.compiler.loaded import FUNCTION
 from optimizers.fusion.coschedule import Task, dealt, verify_schedule
 
 _TRIALS = 4

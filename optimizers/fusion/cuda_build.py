@@ -17,6 +17,8 @@ _LIBRARYS = ("bmm", "baddbmm", "convolution", "embedding", "_scaled_dot_product"
 """What the CPU has kernels of its own for; on a GPU the library computes it, by the beginning of its name."""
 
 
+_LANES = 2
+"""More than one: memory that is reused at once would keep independent kernels from running side by side."""
 WAVEFRONT, LOOPS, STRAIGHT = "wavefront", "loops", "straight"
 FORMS = (WAVEFRONT, LOOPS, STRAIGHT)
 """Loops that feed each other as one, each loop by itself, or every step's ops fused one by one."""
@@ -43,7 +45,7 @@ def _built(captured: Captured, title: str, names: frozenset[str], form: str) -> 
     lowered = lower(captured, names)
     if form != STRAIGHT:
         lowered = reroll(lowered)
-    program = build_program(merge_loops(lowered) if form == WAVEFRONT else lowered, title)
+    program = build_program(merge_loops(lowered) if form == WAVEFRONT else lowered, title, lanes=_LANES)
     kernels = cuda_kernels(program)
     if not kernels:
         raise UnfusableError("nothing to fuse: no op in it can be fused")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from optimizers.fusion.capture import Captured, UnfusableError
 from optimizers.fusion.cuda_build import FORMS, cuda_program
 from optimizers.fusion.cuda_kernels import prepare
 from optimizers.fusion.cuda_runner import CudaRunner
+from optimizers.fusion.cuda_together import Together
 from optimizers.fusion.module import FusedModule
 from optimizers.fusion.program import Program
 from optimizers.fusion.timing import clock_of, compare
@@ -23,17 +24,18 @@ Right = Callable[[FusedModule], bool]
 
 @dataclass(frozen=True)
 class CudaVariant:
-    """One program for the model on the device. rolled: with loops."""
+    """One program for the model on the device. rolled: with loops. together: with small kernels launched as one."""
 
     program: Program
     kernels: Mapping[str, Any]
     rolled: bool
     excluded: tuple[str, ...] = ()
     choices: tuple[Any, ...] = ()
+    together: Together | None = None
 
     def module(self, model: torch.nn.Module, captured: Captured) -> FusedModule:
         """Return the model with this program in its place."""
-        return FusedModule(model, captured, CudaRunner(self.program, self.kernels))
+        return FusedModule(model, captured, CudaRunner(self.program, self.kernels, together=self.together))
 
 
 def best_on_cuda(
@@ -64,7 +66,26 @@ def best_on_cuda(
             best = variant if comparison.ratio > 1.0 else best
     if best is None:
         raise refused[0]
-    return best
+    return _joined_if_faster(best, captured, model, call, right)
+
+
+def _joined_if_faster(
+    variant: CudaVariant,
+    captured: Captured,
+    model: torch.nn.Module,
+    call: Callable[[FusedModule], object],
+    right: Right,
+) -> CudaVariant:
+    """Return the variant with its independent kernels launched as one, where some can be and it is measured faster."""
+    if variant.program.kernel_calls < 2:
+        return variant
+    joined = replace(variant, together=Together())
+    first, second = variant.module(model, captured), joined.module(model, captured)
+    # Its first call compiles: only then it is known whether anything is launched together.
+    if not right(second) or joined.together is None or not joined.together.groups:
+        return variant
+    comparison = compare(partial(call, first), partial(call, second), 0.5, clock=clock_of(captured.device))
+    return joined if comparison.ratio > 1.0 else variant
 
 
 def require_cuda() -> None:

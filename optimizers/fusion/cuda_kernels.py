@@ -10,10 +10,11 @@ import torch
 
 from kernels.compiler.ir import IrError, Region
 from kernels.compiler.loop_ir import LoopProgram
+from kernels.cuda.kernel import KernelSource
 from kernels.cuda.support import CudaUnavailable
 from kernels.recurrent.loop_kernel import LoopLauncher
 from kernels.recurrent.loop_stages import LoopError
-from kernels.region_launch import RegionLauncher
+from kernels.region_launch import FORMS, RegionLauncher
 from optimizers.fusion.capture import UnfusableError
 from optimizers.fusion.program import Program
 
@@ -37,6 +38,12 @@ class RegionKernel:
 
     launcher: RegionLauncher
 
+    @property
+    def sources(self) -> dict[str, KernelSource]:
+        """Return the kernel's forms, the one that is launched where its alignment allows first."""
+        found = self.launcher.sources
+        return {form: found[form] for form in FORMS if form in found}
+
     def prepare(self) -> None:
         """Compile and load every form."""
         self.launcher.prepare()
@@ -45,7 +52,7 @@ class RegionKernel:
         """Return the launch of the form that the addresses allow."""
 
         def launch(*addresses: int) -> None:
-            self.launcher.launch(addresses, _stream(device))
+            self.launcher.launch(addresses, stream_of(device))
 
         return launch
 
@@ -65,7 +72,7 @@ class LoopKernel:
         counter = torch.zeros(1, dtype=torch.int32, device=device)
 
         def launch(*addresses: int) -> None:
-            self.launcher.launch((*addresses, counter.data_ptr()), _stream(device))
+            self.launcher.launch((*addresses, counter.data_ptr()), stream_of(device))
 
         return launch
 
@@ -101,5 +108,6 @@ def _kernel(kernel: object) -> CudaKernel:
     raise IrError(f"{type(kernel).__name__} is for the CPU")
 
 
-def _stream(device: torch.device) -> int:
+def stream_of(device: torch.device) -> int:
+    """Return the handle of torch's current stream."""
     return int(torch.cuda.current_stream(device).cuda_stream)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 
 from optimizers.fusion.cuda_kernels import CudaKernel
+from optimizers.fusion.cuda_together import LaunchQueue, Together
 from optimizers.fusion.memory import ALIGNMENT
 from optimizers.fusion.program import Program
 from optimizers.fusion.runtime import load_source
@@ -48,11 +51,19 @@ class CudaRunner:
     """One program with its memory on one device. Calls from several threads run one after the other.
 
     Inputs are copied into tensors of its own, since a graph's addresses are fixed; outputs are copied for the caller.
+    together: given, small kernels that do not depend on each other are launched as one.
     """
 
-    def __init__(self, program: Program, kernels: Mapping[str, CudaKernel], recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        kernels: Mapping[str, CudaKernel],
+        recorder: Recorder | None = None,
+        together: Together | None = None,
+    ) -> None:
         self.program = program
         self.kernels = kernels
+        self.together = together
         self._recorder = recorder or GraphRecorder()
         self._bind = load_source(program.source, program.digest())
         self._lock = threading.Lock()
@@ -76,7 +87,7 @@ class CudaRunner:
 
     def again(self) -> CudaRunner:
         """Return a runner of the same program with memory and a graph of its own."""
-        return CudaRunner(self.program, self.kernels, self._recorder)
+        return CudaRunner(self.program, self.kernels, self._recorder, self.together)
 
     def _record(self, weights: tuple[torch.Tensor, ...], inputs: Sequence[torch.Tensor]) -> None:
         device = (*weights, *inputs)[0].device
@@ -86,10 +97,21 @@ class CudaRunner:
             arena = spare[-spare.data_ptr() % ALIGNMENT :]
             constants = tuple(constant.to(device) for constant in self.program.lowered.constants)
             launches = {name: kernel.bound(device) for name, kernel in self.kernels.items()}
-            run = self._bind(arena, weights, constants, launches)
             self._inputs = [_like(given) for given in inputs]
             self._take(inputs)
-            self._outputs, self._replay = self._recorder.record(lambda: run(*self._inputs))
+            held: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+            if self.together is not None:
+                kept = (arena, *weights, *constants, *self._inputs)
+                queue = LaunchQueue(self.together, self.kernels, launches, device, kept)
+                launches, held = queue.launches, queue.held
+            run = self._bind(arena, weights, constants, launches)
+
+            def step() -> Flat:
+                with held():
+                    result: Flat = run(*self._inputs)
+                return result
+
+            self._outputs, self._replay = self._recorder.record(step)
         # Held on to: the graph writes to their addresses.
         self._weights, self._kept = weights, (arena, constants, launches, run)
 

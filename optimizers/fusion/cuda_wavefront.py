@@ -212,12 +212,11 @@ class _Merger:
         return offset
 
     def _of_first(self, statement: Any) -> Any:
-        """Return a statement of the first loop; what it stores for the second has a number now."""
+        """Return a statement of the first loop; what it stores for the second has a number of its own."""
 
         def moved(window: Window) -> Window:
             index = self.one.memories[window.buffer]
-            value = self.stored[index] if index in self.stored and window.value < 0 else window.value
-            return replace(window, buffer=self.memories.index(index), value=value)
+            return replace(window, buffer=self.memories.index(index), value=self.stored.get(index, window.value))
 
         return _with_windows(statement, moved)
 

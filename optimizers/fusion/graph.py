@@ -16,7 +16,8 @@ DTYPES = {
     torch.int64: "int64",
     torch.bool: "bool",
 }
-ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "bool": 1}
+ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "bool": 1, "int8": 1, "uint8": 1, "uint16": 2}
+"""Of what kernels read and write; regions compute with the DTYPES alone."""
 
 Affine = tuple[int, tuple[int, ...]]
 """`constant + sum(coefficients[k] * i_k)` over the axes of some domain."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
@@ -19,6 +19,8 @@ _TENSORS = (torch.Tensor, torch.nn.Parameter)
 # torch.compile's own guards: each reads in C what would take Python half a microsecond a tensor.
 _version_of = torch._C._dynamo.guards.dict_version
 _Layouts = torch._C._dynamo.guards.TensorGuards
+_function_modes = torch._C._len_torch_function_stack
+_default_dtype = torch.get_default_dtype
 
 
 class Guards:
@@ -34,8 +36,8 @@ class Guards:
             captured.input_spec == pytree.tree_structure((tuple(captured.inputs), {}))
         )
         self._owners = _weight_owners(original, captured.weights)
-        self._weights = self.current_weights()
-        self._described = [_describe(weight) for weight in self._weights]
+        self.weights = self.current_weights()
+        self._described = [_describe(weight) for weight in self.weights]
         self._layouts: dict[bool, Any] = {}
         self._input_layouts: dict[bool, Any] = {}
         self._modules = list(original.modules())
@@ -43,8 +45,8 @@ class Guards:
         self._dtype = torch.get_default_dtype()
         held = held_state(original)
         self._state = [one for one in held if one.is_dict and one.kind != "weights"]
-        self._places = [_places(one, captured.weights, self._weights) for one in held if one.kind == "weights"]
-        self._first = _first_of_same(self._weights)
+        self._places = [_places(one, captured.weights, self.weights) for one in held if one.kind == "weights"]
+        self._first = _first_of_same(self.weights)
         self._arrays = [one for one in held if isinstance(one.container, Bytes)]
         self._sequences = [one for one in held if not one.is_dict and one.keys and one not in self._arrays]
         self._items = [(one.container, one.keys) for one in self._sequences]
@@ -67,15 +69,53 @@ class Guards:
         inputs = self._check_inputs(args, kwargs)
         if isinstance(inputs, str):
             return inputs
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (*self._weights, *inputs)):
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (*self.weights, *inputs)):
             return "gradients"
         if torch.is_autocast_enabled("cpu") or torch.get_default_dtype() != self._dtype:
             return "autocast or another default dtype"
-        return self.changed() or (self._weights, inputs)
+        return self.changed() or (self.weights, inputs)
 
     def changed(self) -> str:
         """Return in a few words what of the model is no longer as it was captured, "" where all is."""
-        return self._check_state() or self._check_layouts(self._weights)
+        return self._check_state() or self._check_layouts(self.weights)
+
+    def watch(self, args: tuple[Any, ...], hooks: Sequence[Any]) -> Callable[[tuple[Any, ...]], bool] | None:
+        """Return a quick check that what `check` has just found right for `args` still is, None where there is none.
+
+        It gives False where anything differs, and for some calls that are right: `check` decides those. What torch
+        compares of a tensor holds for where it is read, too: under modes, transforms, tracing, autocast and in or out
+        of inference mode the same tensor has other dispatch keys. hooks: further dicts that are to be empty.
+        """
+        # The versions first: where another thread changes the weights meanwhile, the versions are no longer these.
+        versions, weights = self._versions, list(dict.fromkeys(self.weights))
+        inference = torch.is_inference_mode_enabled()
+        inputs_like, weights_like = self._input_layouts.get(inference), self._layouts.get(inference)
+        if not self._positional or not args or inputs_like is None or weights_like is None:
+            return None
+        inputs_hold, weights_hold = inputs_like.check, weights_like.check if weights else None
+        count, dicts, modules, types, dtype = len(args), self._dicts, self._modules, self._types, self._dtype
+        empty = (*self._empty_containers, *hooks, module_hooks._global_forward_hooks)
+        empty = (*empty, module_hooks._global_forward_pre_hooks)
+        changing = bool(self._items or self._arrays)
+        # Each layout holds whether its tensor asks for gradients.
+        asking = any(tensor.requires_grad for tensor in (*weights, *args))
+
+        def holds(args: tuple[Any, ...]) -> bool:
+            return (
+                len(args) == count
+                and inputs_hold(*args)
+                and (weights_hold is None or weights_hold(*weights))
+                and [*map(_version_of, dicts)] == versions
+                and [*map(type, modules)] == types
+                and not any(empty)
+                and not (asking and torch.is_grad_enabled())
+                and not _function_modes()
+                and forward_ad._current_level < 0
+                and _default_dtype() is dtype
+                and not (changing and self._check_containers())
+            )
+
+        return holds
 
     def _check_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor] | str:
         known = None
@@ -97,7 +137,8 @@ class Guards:
                 return "another shape, stride, dtype or device"
             else:
                 inputs.append(leaf)
-        if self._positional and inputs and known is None:
+        # One tensor given twice has no quick check.
+        if self._positional and inputs and len({*map(id, inputs)}) == len(inputs):
             self._input_layouts[torch.is_inference_mode_enabled()] = _layouts_of(inputs)
         return inputs
 
@@ -113,6 +154,9 @@ class Guards:
             return next(_reason(one, one.label) for one in self._empty if one.container)
         if list(map(type, self._modules)) != self._types:
             return "a module of another class"
+        return self._check_containers()
+
+    def _check_containers(self) -> str:
         for container, items in self._items:
             if len(container) != len(items) or not all(map(is_, container, items)):
                 return _first_change(self._sequences)
@@ -135,17 +179,19 @@ class Guards:
             return "a weight is no longer tied"
         if any(type(weight) not in _TENSORS for weight in weights):
             return "a weight of another class"
-        self._weights = weights
+        self.weights = weights
         return ""
 
     def _check_layouts(self, weights: list[torch.Tensor]) -> str:
         inference = torch.is_inference_mode_enabled()
         layouts = self._layouts.get(inference)
-        if layouts is None or not layouts.check(*weights):
+        # Each once: torch refuses a tensor that it is given twice, as tied weights would be.
+        distinct = list(dict.fromkeys(weights))
+        if layouts is None or not layouts.check(*distinct):
             for weight, expected in zip(weights, self._described, strict=True):
                 if type(weight) not in _TENSORS or _describe(weight) != expected:
                     return "a weight of another shape, stride, dtype or device"
-            self._layouts[inference] = _layouts_of(weights)
+            self._layouts[inference] = _layouts_of(distinct)
         return ""
 
 

@@ -6,9 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kernels.compiler.ir import Region
+from kernels.compiler.product_deep import stands_alone
 from kernels.compiler.product_ir import ProductKernel, copy_region, why_not
+from kernels.compiler.quantized_ir import QuantizedKernel
 from optimizers.fusion.graph import Lowered, Reference, expand, references_in
 from optimizers.fusion.memory import Memory, Place, Places
+from optimizers.fusion.quantized import QuantizedLinear, quantized_linear
 from optimizers.fusion.regions import Bound
 from optimizers.fusion.schedule import Unit
 
@@ -26,6 +29,26 @@ class Linear:
     bias: Reference | None
     node: str
 
+    @property
+    def operands(self) -> tuple[Reference, ...]:
+        """Return what the kernel reads beside the memory of its region."""
+        return self.left, self.right
+
+    @property
+    def extents(self) -> tuple[int, int]:
+        """Return rows and columns of the result."""
+        return self.left.shape[0], self.right.shape[1]
+
+    def kernel(self, windows: Sequence[Reference], region: Region, sums: int) -> ProductKernel | None:
+        """Return the product, by the windows of its operands, with a region that reads it in its buffer `sums`.
+
+        None where they cannot be one kernel.
+        """
+        left, right = windows
+        strides = ((left.strides[0], left.strides[1]), (right.strides[0], right.strides[1]))
+        kernel = ProductKernel(left.shape[0], right.shape[1], left.shape[1], *strides, region, sums)
+        return None if why_not(kernel) else kernel
+
 
 @dataclass(frozen=True, slots=True)
 class Linears:
@@ -39,10 +62,14 @@ class Linears:
     stay: frozenset[str]
 
 
-def linear_products(lowered: Lowered) -> dict[int, Linear]:
-    """Return the calls, by number, that a kernel of ours may compute: float32 products."""
-    found: dict[int, Linear] = {}
+def linear_products(lowered: Lowered) -> dict[int, Linear | QuantizedLinear]:
+    """Return the products, by the number of their call, that kernels of ours may compute."""
+    found: dict[int, Linear | QuantizedLinear] = {}
     for number, call in enumerate(lowered.calls):
+        quantized = quantized_linear(call)
+        if quantized is not None:
+            found[number] = quantized
+            continue
         biased = str(call.target) == "aten.addmm.default"
         if call.kwargs or not (biased or str(call.target) == "aten.mm.default") or len(call.args) != 2 + biased:
             continue
@@ -61,7 +88,7 @@ def bind_products(
     units: Sequence[Unit],
     bounds: Mapping[int, Bound],
     places: Places,
-    products: Mapping[int, Linear],
+    products: Mapping[int, Linear | QuantizedLinear],
 ) -> Linears:
     """Return the program's units with products as kernels of their own, or as one with the region that reads them."""
     return _Binder(lowered, list(units), dict(bounds), places, products).bind()
@@ -74,7 +101,7 @@ class _Binder:
         units: list[Unit],
         bounds: dict[int, Bound],
         places: Places,
-        products: Mapping[int, Linear],
+        products: Mapping[int, Linear | QuantizedLinear],
     ) -> None:
         self.lowered, self.units, self.bounds, self.places = lowered, units, bounds, places
         self.products = products
@@ -117,7 +144,7 @@ class _Binder:
         references += [item for n in calls for item in self.lowered.call_inputs(self.lowered.calls[n])]
         return {reference.source for reference in references}
 
-    def _reader(self, number: int, linear: Linear) -> int | None:
+    def _reader(self, number: int, linear: Linear | QuantizedLinear) -> int | None:
         """Return the group that alone reads the result; None if there is none."""
         memory = self.places.places[linear.result].memory
         if linear.result in self.read or self.lowered.calls[number].slices or memory.number != linear.result:
@@ -125,7 +152,7 @@ class _Binder:
         homes = self.homes.get(memory, [])
         return homes[0] if len(homes) == 1 else None
 
-    def _joined(self, linear: Linear, home: int) -> bool:
+    def _joined(self, linear: Linear | QuantizedLinear, home: int) -> bool:
         """Make one kernel of the product and the region that reads it, if that can be."""
         bound = self.bounds[home]
         region = bound.region
@@ -134,20 +161,20 @@ class _Binder:
         memory = self.places.places[linear.result].memory
         position = next(k for k, (other, _) in enumerate(bound.memories) if other == memory)
         written = {bound.memories[k][0] for k, buffer in enumerate(region.buffers) if buffer.written}
-        factors = {self.places.window(reference)[0] for reference in (linear.left, linear.right)}
+        factors = {self.places.window(reference)[0] for reference in linear.operands}
         # Tiles are stored before others are computed: nothing that the product reads may be among what is stored.
         if bound.memories[position][1] or written & {memory, *factors}:
             return False
         kernel = self._kernel(linear, region, position)
-        if kernel is None:
+        if kernel is None or (isinstance(kernel, ProductKernel) and stands_alone(kernel) and kernel.copied is None):
             return False
         others = [pair for k, pair in enumerate(bound.memories) if k != position]
         self.bounds[home] = self._bound(linear, kernel, others, bound.nodes)
         return True
 
-    def _alone(self, linear: Linear) -> Bound | None:
+    def _alone(self, linear: Linear | QuantizedLinear) -> Bound | None:
         """Return the product with its bias as a kernel that stores it, if that can be."""
-        rows, columns = linear.left.shape[0], linear.right.shape[1]
+        rows, columns = linear.extents
         place = self.places.places[linear.result]
         memories = [(place.memory, place.offset)]
         bias = None
@@ -159,18 +186,19 @@ class _Binder:
         kernel = self._kernel(linear, region, 0)
         return None if kernel is None else self._bound(linear, kernel, memories, ())
 
-    def _kernel(self, linear: Linear, region: Region, sums: int) -> ProductKernel | None:
-        _, left = self.places.window(linear.left)
-        _, right = self.places.window(linear.right)
-        rows, depth = left.shape
-        strides = ((left.strides[0], left.strides[1]), (right.strides[0], right.strides[1]))
-        kernel = ProductKernel(rows, right.shape[1], depth, *strides, region, sums)
-        return None if why_not(kernel) else kernel
+    def _kernel(
+        self, linear: Linear | QuantizedLinear, region: Region, sums: int
+    ) -> ProductKernel | QuantizedKernel | None:
+        return linear.kernel([self.places.window(reference)[1] for reference in linear.operands], region, sums)
 
     def _bound(
-        self, linear: Linear, kernel: ProductKernel, others: Sequence[tuple[Memory, int]], nodes: Collection[str]
+        self,
+        linear: Linear | QuantizedLinear,
+        kernel: ProductKernel | QuantizedKernel,
+        others: Sequence[tuple[Memory, int]],
+        nodes: Collection[str],
     ) -> Bound:
-        factors = [self.places.window(reference) for reference in (linear.left, linear.right)]
+        factors = [self.places.window(reference) for reference in linear.operands]
         memories = (*((memory, window.offset) for memory, window in factors), *others)
         named = tuple(dict.fromkeys((linear.node, *nodes)))
         return Bound(kernel, memories, named, linear.node + LIBRARY)

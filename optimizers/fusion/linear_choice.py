@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kernels.compiler.compile import compile_region
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.product_ir import ProductKernel
 from optimizers.fusion.alternatives import KERNEL, Alternative, timed
 from optimizers.fusion.graph import ITEM_BYTES
@@ -30,7 +30,7 @@ def library_product(kernel: ProductKernel, addresses: Sequence[int], ours: Calla
         return _answer(alone, "")
     if alone.ratio <= 1.0:
         return _answer(alone, " before its region is applied")
-    region = compile_region(kernel.region).entry
+    region = compile_kernel(kernel.region, threads=1).entry
     others = list(addresses[2:])
     others.insert(kernel.sums, sums.data_ptr())
 

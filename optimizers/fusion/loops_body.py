@@ -28,7 +28,7 @@ class Body:
     outside: inputs from outside, with the definition there and the step in elements from trip to trip.
     before:  inputs that are what a slot made in the trip before.
     made:    the definition of each slot that the body computes.
-    leaving: for each exit of the loop, the definition that is stored there.
+    leaving: the definition that is stored at each exit of the loop; others of the trip may read it there.
     """
 
     lowered: Lowered
@@ -81,13 +81,9 @@ class BodyBuilder:
                 continue
             item = self._item(slot)
             self.made[slot] = self._call(slot, item) if item.call is not None else self._computed(slot, item)
-        leaving = {}
-        for leave in self.exits:
-            source = self.definitions[self.made[leave.slot]]
-            whole = Reference(source.index, 0, source.shape, source.strides)
-            copy = replace(source, kind="compute", op="identity", operands=(whole,), axes=(), number=-1, place=None)
-            leaving[self._add(replace(copy, strides=leave.strides))] = leave
-        wanted = [self.made[slot] for slot in sorted(carried_slots(self.rolled) - self.fixed)] + list(leaving)
+        leaving = self._leaving()
+        carried = [self.made[slot] for slot in sorted(carried_slots(self.rolled) - self.fixed)]
+        wanted = list(dict.fromkeys((*carried, *leaving)))
         outputs = tuple(self._whole(index) for index in wanted)
         fixed = {index for (_, step), index in self.outside.items() if step == 0}
         definitions, calls = merge_products(self.definitions, self.calls, wanted, fixed)
@@ -95,6 +91,29 @@ class BodyBuilder:
         outside = {index: key for key, index in self.outside.items()}
         before = {index: slot for slot, index in self.before.items()}
         return Body(lowered, outside, before, self.made, leaving)
+
+    def _leaving(self) -> dict[int, Exit]:
+        """Return the definition that is stored at each exit: what a slot makes itself, or else a copy of it."""
+        leaving: dict[int, Exit] = {}
+        carried = carried_slots(self.rolled)
+        for leave in self.exits:
+            source = self.definitions[self.made[leave.slot]]
+            alone = leave.slot not in carried and source.index not in leaving and source.place is None
+            # A product may be taken in by the one region that reads it, and is then stored nowhere.
+            if alone and source.kind != "call" and leave.strides == source.strides:
+                leaving[source.index] = leave
+                continue
+            copy = replace(
+                source,
+                kind="compute",
+                op="identity",
+                operands=(self._whole(source.index),),
+                axes=(),
+                number=-1,
+                place=None,
+            )
+            leaving[self._add(replace(copy, strides=leave.strides))] = leave
+        return leaving
 
     def _item(self, slot: int) -> Item:
         return self.sequence.items[self.rolled.start + self.rolled.period + slot]

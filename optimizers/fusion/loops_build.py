@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from kernels.compiler.ir import Access, Buffer, Region, Store, Value
 from kernels.compiler.loop_fuse import join
 from kernels.compiler.loop_ir import Apply, Fused, LoopBuffer, LoopProgram, Pack, Product, Term, Window
 from kernels.compiler.loop_product import packed_bytes, packed_layout, worth_fusing, worth_packing
-from optimizers.fusion.graph import ITEM_BYTES, Call, Definition, Reference, span
+from optimizers.fusion.graph import ITEM_BYTES, Call, Definition, Reference, references_in, span
 from optimizers.fusion.group import Group, Grouping, live_definitions
 from optimizers.fusion.loops_body import Body
 from optimizers.fusion.loops_fuse import Step
@@ -134,6 +135,15 @@ class _Builder:
     def _exits_and_carried(self) -> set[int]:
         return {*self.body.leaving, *(self.body.made[slot] for slot in self.body.before.values())}
 
+    @cached_property
+    def _read(self) -> set[int]:
+        """Return the definitions that the trip itself reads, concatenations by any of their parts."""
+        lowered = self.body.lowered
+        read = {item.source for definition in lowered.definitions for item in references_in(definition.operands)}
+        read |= {item.source for call in lowered.calls for item in references_in(call.args)}
+        places = [lowered.definitions[index].place for index in read]
+        return read | {place[0] for place in places if place is not None}
+
     def _buffer(self, index: int) -> int:
         if index not in self.memories:
             self.memories.append(index)
@@ -160,7 +170,9 @@ class _Builder:
             leave = self.body.leaving[index]
             if writes:
                 self.written.add(leave.host)
-            return Window(self._buffer(leave.host), (leave.offset + elements) * item, leave.step * item)
+            begin = (leave.offset + elements) * item
+            value = index if index in self._read else -1
+            return Window(self._buffer(leave.host), begin, leave.step * item, value=value)
         if writes:
             self.written.add(SCRATCH)
         buffer = self._buffer(SCRATCH)

@@ -9,12 +9,21 @@ from typing import Any
 import torch
 
 # Imported for their handlers, which register themselves.
-from optimizers.fusion import convolution, elementwise, embedding, gradients, pooling, reductions  # noqa: F401
+from optimizers.fusion import (  # noqa: F401
+    convolution,
+    elementwise,
+    embedding,
+    gradients,
+    indexing,
+    pooling,
+    quantized,
+    reductions,
+)
 from optimizers.fusion.attention_match import find_attentions
 from optimizers.fusion.capture import Captured, UnfusableError
 from optimizers.fusion.convolution_layout import arranged
 from optimizers.fusion.graph import DTYPES, Call, Lowered, users_of
-from optimizers.fusion.lowering import HANDLERS, Lowering, View, handles
+from optimizers.fusion.lowering import ANY_DTYPE, HANDLERS, Lowering, View, handles
 
 # Ops that take a bias into their region: all with a handler but those that only copy.
 _COPIES = frozenset(("cat", "stack", "clone", "_to_copy", "contiguous", "lift_fresh_copy", "addmm"))
@@ -82,8 +91,9 @@ def _lower_node(lowering: Lowering, node: torch.fx.Node, environment: dict[torch
         return args[0][args[1]]
     if _is_view(node.target):
         return _replay(node, args, kwargs)
-    if node.name not in lowering.excluded and _supported(node):
-        handler = HANDLERS.get(_name(node.target))
+    name = _name(node.target)
+    if node.name not in lowering.excluded and (name in ANY_DTYPE or _supported(node)):
+        handler = HANDLERS.get(name)
         result = handler(lowering, node, args, kwargs) if handler is not None else NotImplemented
         if result is not NotImplemented:
             return result
@@ -91,7 +101,7 @@ def _lower_node(lowering: Lowering, node: torch.fx.Node, environment: dict[torch
 
 
 def _name(target: Any) -> str:
-    return str(target).split(".")[1] if str(target).startswith("aten.") else str(target)
+    return str(target).split(".")[1] if str(target).startswith(("aten.", "hotbench.")) else str(target)
 
 
 def _is_view(target: Any) -> bool:

@@ -24,10 +24,15 @@ HANDLERS: dict[str, Handler] = {}
 """By ATen name without overload; filled by elementwise.py and reductions.py. NotImplemented leaves an op to ATen."""
 
 
-def handles(*names: str) -> Callable[[Handler], Handler]:
+ANY_DTYPE: set[str] = set()
+"""Ops whose handler takes operands of dtypes that no region computes with."""
+
+
+def handles(*names: str, any_dtype: bool = False) -> Callable[[Handler], Handler]:
     """Register a handler for the ATen ops `names`."""
 
     def register(handler: Handler) -> Handler:
+        ANY_DTYPE.update(names if any_dtype else ())
         for name in names:
             HANDLERS[name] = handler
         return handler

@@ -8,14 +8,20 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.modules import module as module_hooks
 from torch.utils import _pytree as pytree
 
 from optimizers.fusion.capture import Captured, Signature
 from optimizers.fusion.guards import Guards
+from optimizers.fusion.quick import Quick, quick_call
 from optimizers.fusion.runtime import Runner
 
 if TYPE_CHECKING:
     from optimizers.fusion.cuda_runner import CudaRunner
+
+_Module = torch.nn.Module
+_MODULE_CALL = _Module.__call__
+"""Tools that follow a model module by module put another function in its place."""
 
 
 class FusedModule(torch.nn.Module):
@@ -40,6 +46,10 @@ class FusedModule(torch.nn.Module):
         self._stale = ""
         self._output_spec = captured.output_spec
         self._single = captured.output_spec.is_leaf()
+        # Set by the first call that the program computes; the hooks are those of this module, not the original's.
+        self._quick: Quick | None = None
+        own = (self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks)
+        self._own_hooks = (*own, module_hooks._global_backward_hooks, module_hooks._global_backward_pre_hooks)
 
     @property
     def original(self) -> torch.nn.Module:
@@ -90,6 +100,19 @@ class FusedModule(torch.nn.Module):
         self.original.train(mode)
         return self
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the original returns: at once where all is as at the call before."""
+        if (
+            torch.compiler.is_compiling()  # first: a compiler reads what follows
+            or self._quick is None
+            or kwargs
+            or self._compiled_call_impl is not None
+            or _Module.__call__ is not _MODULE_CALL
+            or (flat := self._quick(args)) is None
+        ):
+            return super().__call__(*args, **kwargs)
+        return flat[0] if self._single else pytree.tree_unflatten(list(flat), self._output_spec)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the original returns."""
         if torch.compiler.is_compiling():  # a compiler reads the ops of the model, not the kernels
@@ -99,6 +122,10 @@ class FusedModule(torch.nn.Module):
             self.fallbacks[found] += 1
             return self.original(*args, **kwargs)
         flat = self.runner(*found)
+        watch = None if kwargs else self._guards.watch(args, self._own_hooks)
+        if watch is not None:
+            # Read after the versions that the watch holds: weights that come later come with other versions.
+            self._quick = quick_call(watch, self.runner, self._guards.weights)
         return flat[0] if self._single else pytree.tree_unflatten(list(flat), self._output_spec)
 
     def current_weights(self) -> list[torch.Tensor]:

@@ -26,7 +26,7 @@ VIEWS = frozenset(
     narrow detach alias as_strided unflatten movedim swapaxes numpy_T split_with_sizes tensor_split view_as resolve_conj
     dropout result_type _unsafe_view""".split()
 )
-PRODUCTS = frozenset("linear matmul mm addmm bmm baddbmm einsum mv addmv dot".split())
+PRODUCTS = frozenset("linear matmul mm addmm bmm baddbmm einsum mv addmv dot quantized_linear".split())
 CONVOLUTIONS = frozenset("conv1d conv2d conv3d convolution _convolution conv_transpose2d convolution_backward".split())
 ATTENTION = frozenset(
     """scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu
@@ -40,8 +40,9 @@ DATA_DEPENDENT = frozenset(
     """nonzero masked_select unique _unique2 unique_consecutive unique_dim item _local_scalar_dense is_nonzero
     repeat_interleave bincount equal allclose""".split()
 )
-LOOKUPS = frozenset(("embedding",))
+LOOKUPS = frozenset(("embedding", "quantized_embedding"))
 """Of their first operand, a table, they read no more than they return."""
+INDEXING = frozenset(("index", "gather"))
 KERNELS = POINTWISE | REDUCTIONS | LOOKUPS
 DTYPES = frozenset(("float32", "float64", "int32", "int64", "bool"))
 """Of tensors that kernels compute with."""
@@ -85,6 +86,8 @@ def why_library(name: str, phase: str = "forward") -> str:
         return "the library is faster, unless a generated product is measured faster when it is applied"
     if short in CONVOLUTIONS:
         return "the library is faster, unless a generated kernel is measured faster when it is applied"
+    if short in INDEXING:
+        return "the library's, unless its positions are aranges, or rows of one column, when it is applied"
     if short in ATTENTION:
         return "the library's own kernel, unless the generated one is measured faster when it is applied"
     return "an unsupported op: no generated kernel computes it"

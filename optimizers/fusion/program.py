@@ -6,19 +6,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
-from kernels.compiler.attention_ir import AttentionKernel
-from kernels.compiler.convolution_ir import ConvolutionKernel
-from kernels.compiler.gather_ir import GatherKernel
 from kernels.compiler.ir import Region
+from kernels.compiler.kinds import Body, kernel_name
 from kernels.compiler.loop_ir import LoopProgram
 from kernels.compiler.product_ir import ProductKernel
-from optimizers.fusion.attention import attention_calls, bind_attention
-from optimizers.fusion.convolution import bind_convolutions, convolution_calls
 from optimizers.fusion.coschedule import kept_longer
-from optimizers.fusion.embedding import bind_embeddings, embedding_calls
 from optimizers.fusion.graph import ITEM_BYTES, Lowered, Reference, is_dense, references_in
 from optimizers.fusion.group import Group, Grouping, live_definitions
 from optimizers.fusion.hoist import hoist_products
@@ -36,11 +32,13 @@ from optimizers.fusion.memory import (
     slices_of_joins,
 )
 from optimizers.fusion.memory_verify import verify_memory
-from optimizers.fusion.regions import Body, Bound, RegionBuilder, kernel_name
+from optimizers.fusion.regions import Bound, RegionBuilder
 from optimizers.fusion.reroll import reroll
 from optimizers.fusion.schedule import Unit, schedule
+from optimizers.fusion.targets import bind_targets, kernel_calls
 from optimizers.fusion.text import write_source
 
+Kind = TypeVar("Kind", bound=Body)
 VIEW_BYTES = 1 << 13
 """So many bytes are copied in the time that one view takes. An output that calls read through views is written in the
 arena, where views are made once, and copied for the caller; with few views it is written where the caller gets it."""
@@ -73,38 +71,23 @@ class Program:
     @property
     def regions(self) -> dict[str, Region]:
         """Return every distinct region by its kernel's name, those of products left out."""
-        regions = (bound.region for bound in self.bounds.values())
-        return {kernel_name(region): region for region in regions if isinstance(region, Region)}
+        return self.of_kind(Region)
 
     @property
     def products(self) -> dict[str, ProductKernel]:
         """Return every distinct product with its region by its kernel's name."""
-        regions = (bound.region for bound in self.bounds.values())
-        return {kernel_name(region): region for region in regions if isinstance(region, ProductKernel)}
+        return self.of_kind(ProductKernel)
 
-    @property
-    def convolutions(self) -> dict[str, ConvolutionKernel]:
-        """Return every distinct convolution by its kernel's name."""
-        regions = (bound.region for bound in self.bounds.values())
-        return {kernel_name(region): region for region in regions if isinstance(region, ConvolutionKernel)}
-
-    @property
-    def attentions(self) -> dict[str, AttentionKernel]:
-        """Return every distinct attention by its kernel's name."""
-        regions = (bound.region for bound in self.bounds.values())
-        return {kernel_name(region): region for region in regions if isinstance(region, AttentionKernel)}
+    def of_kind(self, kind: type[Kind]) -> dict[str, Kind]:
+        """Return every distinct kernel of a kind by its name."""
+        bodies = (bound.region for bound in self.bounds.values())
+        return {kernel_name(body): body for body in bodies if isinstance(body, kind)}
 
     @property
     def loops(self) -> tuple[Loop, ...]:
         """Return every loop that runs in one step."""
         targets = [self.lowered.calls[unit.number].target for unit in self.units if unit.kind == "call"]
         return tuple(target for target in targets if isinstance(target, Loop))
-
-    @property
-    def gathers(self) -> dict[str, GatherKernel]:
-        """Return every distinct embedding by its kernel's name."""
-        regions = (bound.region for bound in self.bounds.values())
-        return {kernel_name(region): region for region in regions if isinstance(region, GatherKernel)}
 
     @property
     def kernels(self) -> dict[str, Body | LoopProgram]:
@@ -128,22 +111,23 @@ class Program:
         return hashlib.sha256(self.source.encode()).hexdigest()[:24]
 
 
-def build_program(lowered: Lowered, title: str, rolled: bool = False) -> Program:
+def build_program(lowered: Lowered, title: str, rolled: bool = False, lanes: int | None = None) -> Program:
     """Return the program of a lowered graph.
 
     title: one line for the top of the generated source. rolled: with loops where the graph repeats itself.
+    lanes: how many kernels may run side by side, by default the CPU's threads.
     """
     lowered = reroll(lowered) if rolled else hoist_products(lowered)
-    return _built(lowered, title)
+    return _built(lowered, title, lanes or torch.get_num_threads())
 
 
-def _built(lowered: Lowered, title: str) -> Program:
+def _built(lowered: Lowered, title: str, lanes: int) -> Program:
     """Return the program of a graph whose repeats are loops already, where they are to be."""
     groups = Grouping(lowered).run()
     order = schedule(lowered, groups)
     slices = slices_of_joins(lowered, groups)
     products = linear_products(lowered)
-    kernels = {*products, *convolution_calls(lowered), *attention_calls(lowered), *embedding_calls(lowered)}
+    kernels = {*products, *kernel_calls(lowered)}
     kinds, staged = memory_kinds(lowered, order, groups, slices, kernels)
     places = find_places(lowered, kinds)
     for source, part in slices.items():
@@ -152,11 +136,9 @@ def _built(lowered: Lowered, title: str) -> Program:
     linears = bind_products(lowered, order, bounds, places, products)
     if linears.stay:
         # What surrounds them was placed for kernels: it is placed again, for the library.
-        return _built(replace(lowered, library=lowered.library | linears.stay), title)
-    units, bounds = bind_convolutions(lowered, linears.units, linears.bounds, places)
-    units, bounds = bind_attention(lowered, units, bounds, places)
-    units, bounds = bind_embeddings(lowered, units, bounds, places)
-    uses = kept_longer(_uses(lowered, units, bounds, places), torch.get_num_threads())
+        return _built(replace(lowered, library=lowered.library | linears.stay), title, lanes)
+    units, bounds = bind_targets(lowered, linears.units, linears.bounds, places)
+    uses = kept_longer(_uses(lowered, units, bounds, places), lanes)
     slots, size = plan_arena(uses)
     draft = Program(lowered, units, bounds, places, slots, size, staged, "")
     verify_memory(draft)

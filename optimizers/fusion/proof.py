@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from kernels.compiler.ir import Region
+from kernels.compiler.kinds import kernel_name, kind_of
+from kernels.compiler.loaded import LoadedKernel
 from optimizers.fusion.alternatives import Alternative, two_ways
 from optimizers.fusion.candidates import RegionChoice
 from optimizers.fusion.capture import Captured
@@ -29,11 +31,10 @@ from optimizers.fusion.proof_eager import (
     visit_parts,
 )
 from optimizers.fusion.proof_kernels import MOST_WORK, outputs_of, visit_kernels
-from optimizers.fusion.proof_kinds import kind_of, provable, work_of
+from optimizers.fusion.proof_kinds import provable, work_of
 from optimizers.fusion.proof_record import RegionProof
-from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.replay import part_of
-from optimizers.fusion.runtime import Kernel, KernelCall
+from optimizers.fusion.runtime import KernelCall
 from optimizers.fusion.timing import compare
 
 _log = logging.getLogger("hotbench")
@@ -71,7 +72,7 @@ def graph_ops(captured: Captured, program: Program) -> tuple[tuple[str, str], ..
 def prove_regions(
     captured: Captured,
     program: Program,
-    kernels: Mapping[str, Kernel],
+    kernels: Mapping[str, LoadedKernel],
     choices: Sequence[RegionChoice],
     weights: Tensors,
     inputs: Tensors,
@@ -127,7 +128,7 @@ def products_of(program: Program) -> frozenset[str]:
 
 def _prove_kernels(
     program: Program,
-    kernels: Mapping[str, Kernel],
+    kernels: Mapping[str, LoadedKernel],
     weights: Tensors,
     inputs: Tensors,
     found: Mapping[str, _Found],
@@ -194,7 +195,7 @@ def _record(
     calls = tuple(_positions(call, position) for call in item.calls)
     return RegionProof(
         kernel=name,
-        kind=kind_of(program.kernels[name]),
+        kind=kind_of(program.kernels[name]).name,
         graph=graph,
         calls=len(item.calls),
         ops=calls,

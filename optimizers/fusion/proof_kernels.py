@@ -11,14 +11,16 @@ import torch
 from numpy.lib.stride_tricks import as_strided
 
 from kernels.compiler.ir import FLOATING, ITEM_BYTES, Access, Buffer, Region
+from kernels.compiler.kinds import kind_of
+from kernels.compiler.loaded import LoadedKernel
 from kernels.compiler.loop_ir import Apply, LoopProgram, Product, parts
 from kernels.compiler.loop_reference import ExactMemory, evaluate_loop
 from kernels.compiler.reference import evaluate
 from optimizers.fusion.errors import Errors, errors_of
 from optimizers.fusion.program import Program
-from optimizers.fusion.proof_kinds import EVALUATORS, provable
+from optimizers.fusion.proof_kinds import provable
 from optimizers.fusion.replay import Body, copy_memory, memory_sizes
-from optimizers.fusion.runtime import Kernel, KernelCall, Runner
+from optimizers.fusion.runtime import KernelCall, Runner
 
 MOST_WORK = 1_000_000_000
 """So many values are computed in float64 at most for one kernel: NumPy takes some seconds for them."""
@@ -48,7 +50,7 @@ class Outputs:
 
 
 def visit_kernels(
-    program: Program, kernels: Mapping[str, Kernel], weights: Tensors, inputs: Tensors, visit: Visit
+    program: Program, kernels: Mapping[str, LoadedKernel], weights: Tensors, inputs: Tensors, visit: Visit
 ) -> None:
     """Run the program once, and call `visit` before the first call of each kernel whose memory is known."""
     seen: set[str] = set()
@@ -78,8 +80,9 @@ def outputs_of(kernel: Body, call: KernelCall, memory: Sequence[torch.Tensor]) -
         evaluate_loop(kernel, exact)
         dtypes = stored_dtypes(kernel)
         return _two_runs(kernel, call, memory, {k: exact[k].typed(dtype) for k, dtype in dtypes.items()}, dtypes)
-    arrays = _exact_arrays(kernel.buffers, memory)
-    EVALUATORS[type(kernel)](kernel, arrays, True)
+    arrays, interpreter = _exact_arrays(kernel.buffers, memory), kind_of(kernel).evaluate
+    assert interpreter is not None, "only loops have none"
+    interpreter(kernel, arrays, True)
     dtypes = {k: buffer.dtype for k, buffer in enumerate(kernel.buffers) if buffer.written}
     return _two_runs(kernel, call, memory, {k: arrays[k] for k in dtypes}, dtypes)
 

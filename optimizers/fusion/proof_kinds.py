@@ -1,65 +1,24 @@
-"""The kinds of kernels that a proof can compute in float64: an interpreter for each, and how much work it is."""
+"""What a proof asks of a kernel: whether NumPy can compute it in float64, and how much work that is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.lib.stride_tricks import as_strided
-
 from kernels.compiler.attention_ir import AttentionKernel
-from kernels.compiler.attention_reference import evaluate_attention
-from kernels.compiler.convolution_ir import ConvolutionKernel
-from kernels.compiler.convolution_reference import evaluate_convolution
-from kernels.compiler.gather_ir import GatherKernel
-from kernels.compiler.gather_reference import evaluate_gather
 from kernels.compiler.ir import Region
+from kernels.compiler.kinds import KINDS
 from kernels.compiler.loop_ir import Apply, LoopProgram, Product, parts
 from kernels.compiler.product_ir import ProductKernel
-from kernels.compiler.product_reference import evaluate_product
-from kernels.compiler.reference import evaluate
 from optimizers.fusion.replay import Body
 
-Array = np.ndarray[Any, np.dtype[Any]]
 _TERMS_A_VALUE = 16
 """So many terms of a product take NumPy as long as one value of a region."""
 
 
-def _depthwise(kernel: ConvolutionKernel, arrays: Sequence[Array], _exact: bool) -> None:
-    image, weight, out = arrays
-    result = evaluate_convolution(kernel, image, weight)
-    as_strided(out, result.shape, [out.itemsize * step for step in (*kernel.out_strides, 1)])[...] = result
-
-
-EVALUATORS: Mapping[type, Callable[[Any, Sequence[Array], bool], None]] = {
-    Region: evaluate,
-    ProductKernel: evaluate_product,
-    ConvolutionKernel: _depthwise,
-    AttentionKernel: lambda kernel, arrays, _exact: evaluate_attention(kernel, arrays),
-    GatherKernel: evaluate_gather,
-}
-"""The interpreter of each kind that works on one array a buffer: (kernel, flat arrays, in float64)."""
-NAMES: Mapping[type, str] = {
-    Region: "region",
-    ProductKernel: "product",
-    ConvolutionKernel: "convolution",
-    AttentionKernel: "attention",
-    GatherKernel: "gather",
-    LoopProgram: "loop",
-}
-"""What people call each kind."""
-
-
 def provable(kernel: object) -> bool:
     """Return whether there is an interpreter in float64 for a kernel of this kind."""
-    return isinstance(kernel, (*EVALUATORS, LoopProgram))
-
-
-def kind_of(kernel: object) -> str:
-    """Return what people call the kind of a kernel."""
-    return NAMES.get(type(kernel)) or type(kernel).__name__.removesuffix("Kernel").lower()
+    return type(kernel) in KINDS
 
 
 def work_of(kernel: Body) -> int:

@@ -14,6 +14,8 @@ _REFUSED = (
     torch.Tag.nondeterministic_seeded,
     torch.Tag.inplace_view,
 )
+_NAMESPACES = ("aten", "prims", "hotbench")
+"""Hotbench's own ops are those of quantized layers."""
 _TRUSTED = frozenset(
     ("stack", "linear", "matmul", "baddbmm", "addbmm", "_unsafe_view", "tril", "triu", "var_mean", "zeros_like",
      "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "new_empty", "native_batch_norm",
@@ -32,7 +34,7 @@ def why_not(func: Any) -> str:
 
     Raises DependsOnValuesError for an op that a model calls in eager mode alone: traced, it computes something else.
     """
-    if not isinstance(func, torch._ops.OpOverload) or func.namespace not in ("aten", "prims"):
+    if not isinstance(func, torch._ops.OpOverload) or func.namespace not in _NAMESPACES:
         return f"{func} is no op of ATen"
     if func._schema.name.startswith("aten::_nested_tensor_from_mask"):
         raise DependsOnValuesError(

@@ -15,7 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from optimizers.fusion.recordable import harmless, reads_no_values, why_not
+from optimizers.fusion.recordable import DependsOnValuesError, harmless, reads_no_values, why_not
 
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.layout, torch.device, torch.memory_format)
 _MOST_CONSTANT_ITEMS = 4096
@@ -131,6 +131,13 @@ class Stand(torch.Tensor):
         """Refuse what reaches a tensor outside of its recording."""
         raise UnrecordableError(f"{func} is called on a tensor of a recording that is over")
 
+    def storage_offset(self) -> int:
+        """Return where a tensor of forward's own begins in its memory; the caller's differs from call to call."""
+        if self.recorder.is_given(self.behind):
+            self.recorder.refused = self.recorder.refused or "forward reads the storage offset of an input or weight"
+            raise DependsOnValuesError(f"{self.recorder.refused}, which other views of it would not share")
+        return int(self.behind.storage_offset())
+
     def _unreadable(self, *_: Any, **__: Any) -> Any:
         """Refuse a way to the values that goes through no op."""
         self.recorder.refused = self.recorder.refused or "forward reads the values of a tensor"
@@ -191,6 +198,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Return what stands for a tensor of the caller's, which no op may write."""
         self._given.add(tensor.untyped_storage().data_ptr())
         return self.stand(tensor)
+
+    def is_given(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor lies in memory of the caller's."""
+        return tensor.untyped_storage().data_ptr() in self._given
 
     def stand(self, inner: torch.Tensor) -> Stand:
         """Return what stands for a new tensor."""
@@ -268,7 +279,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for item in pytree.tree_leaves([named.get(name) for name in names]):
             if type(item) is not Stand:
                 raise UnrecordableError(f"{func} writes into what it does not name")
-            if item.behind.untyped_storage().data_ptr() in self._given:
+            if self.is_given(item.behind):
                 raise UnrecordableError(f"{func} writes into an input or weight")
 
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kernels.compiler.attention_ir import AttentionKernel
-from kernels.compiler.convolution_ir import ConvolutionKernel
-from kernels.compiler.gather_ir import GatherKernel
 from kernels.compiler.ir import COMPARE, Access, Buffer, Region, Store, Value
-from kernels.compiler.product_ir import ProductKernel
+from kernels.compiler.kinds import Body
 from optimizers.fusion.graph import Affine, Definition, Map, Operand, Reference, Scalar, invert, linear
 from optimizers.fusion.group import Group, axes_of
 from optimizers.fusion.memory import Memory, Places
-
-Body = Region | ProductKernel | ConvolutionKernel | AttentionKernel | GatherKernel
-"""What one kernel computes; each has a `key()` and `buffers`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +27,6 @@ class Bound:
     def refused(self) -> tuple[str, ...]:
         """Return what is to be excluded from the program where the kernel is not the fastest way."""
         return (self.product,) if self.product else self.nodes
-
-
-_KINDS: Mapping[type, str] = {
-    Region: "region",
-    ProductKernel: "product",
-    ConvolutionKernel: "convolution",
-    AttentionKernel: "attention",
-    GatherKernel: "gather",
-}
-
-
-def kernel_name(region: Body) -> str:
-    """Return the name under which a region's kernel is known in the program's source."""
-    return f"{_KINDS[type(region)]}_{region.key()[:12]}"
 
 
 class RegionBuilder:

@@ -28,8 +28,8 @@ class ArrayKernel(Protocol):
 
 Body = ArrayKernel | LoopProgram
 """What a kernel of a program is made of."""
-BIASED = torch.ops.aten.addmm.default
-"""A product of the library's whose bias a kernel adds: it is left out of what that replaces, and counts as free."""
+BIASED = frozenset(("aten.addmm.default", "hotbench.quantized_linear.default"))
+"""Products whose bias a kernel adds: they are left out of what that replaces, and the bias counts as free."""
 
 
 def part_of(nodes: Sequence[torch.fx.Node], names: Collection[str], products: bool = False) -> list[torch.fx.Node]:
@@ -38,7 +38,7 @@ def part_of(nodes: Sequence[torch.fx.Node], names: Collection[str], products: bo
     nodes: all nodes of the graph. products: the kernel computes products; else those whose bias it adds are left out.
     """
     wanted = set(names)
-    members = {node for node in nodes if node.name in wanted and (products or node.target is not BIASED)}
+    members = {node for node in nodes if node.name in wanted and (products or str(node.target) not in BIASED)}
     return with_views(nodes, members)
 
 

@@ -17,6 +17,7 @@ from analyzer.errors import HotbenchError, RecordError
 from analyzer.identity import content_id
 from analyzer.record import dump_json, write_folder
 from kernels.compiler.ir import Region
+from kernels.compiler.kinds import kind_of
 from kernels.compiler.loop_ir import LoopProgram
 from kernels.compiler.source import op_list
 from kernels.compiler.standalone import render_standalone
@@ -24,7 +25,7 @@ from optimizers.fusion.live import LiveProgram
 from optimizers.fusion.proof import laid_out, products_of, replaced_nodes
 from optimizers.fusion.proof_eager import Nodes, Values, op_nodes, visit_parts
 from optimizers.fusion.proof_kernels import Outputs, outputs_of, stored_dtypes, visit_kernels
-from optimizers.fusion.proof_kinds import kind_of, provable
+from optimizers.fusion.proof_kinds import provable
 from optimizers.fusion.replay import Body, memory_sizes
 from optimizers.fusion.reproducer_eager import eager_files
 from optimizers.fusion.runtime import KernelCall
@@ -138,7 +139,7 @@ def _describe(live: LiveProgram, kernel: str, body: Body, about: Mapping[str, An
     replaced = [names[node] for node in replaced_nodes(live.program)[kernel][0] if node in names]
     return {
         "kernel": kernel,
-        "kind": kind_of(body),
+        "kind": kind_of(body).name,
         "memory_bytes": list(memory_sizes(body)),
         "dtypes": _dtypes(body),
         "same_as": [buffer.same_as for buffer in body.buffers] if isinstance(body, Region) else [],

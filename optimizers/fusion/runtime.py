@@ -13,15 +13,10 @@ from typing import Any
 import torch
 
 from analyzer.errors import HotbenchError
-from kernels.compiler.attention_compile import CompiledAttention, compile_attention
+from kernels.compiler import beside
 from kernels.compiler.cache import default_folder
-from kernels.compiler.compile import CompiledKernel, compile_region
-from kernels.compiler.convolution_compile import CompiledConvolution, compile_convolution
-from kernels.compiler.gather_compile import CompiledGather, compile_gather
 from kernels.compiler.ir import IrError
-from kernels.compiler.loop_compile import CompiledLoop, compile_loop
-from kernels.compiler.product_compile import CompiledProduct, compile_product
-from kernels.compiler.stored_kernel import StoredKernel
+from kernels.compiler.loaded import LoadedKernel
 from optimizers.fusion.capture import UnfusableError
 from optimizers.fusion.coschedule_run import Joiner
 from optimizers.fusion.memory import ALIGNMENT
@@ -30,30 +25,18 @@ from optimizers.fusion.stored import StoredProgram
 
 KernelCall = Callable[..., None]
 Run = Callable[..., tuple[Any, ...]]
-Kernel = (
-    CompiledKernel
-    | CompiledProduct
-    | CompiledConvolution
-    | CompiledAttention
-    | CompiledGather
-    | CompiledLoop
-    | StoredKernel
-)
+_ADDRESS = torch.Tensor.data_ptr
+_threads = torch.get_num_threads
 
 
-def compile_kernels(program: Program) -> dict[str, Kernel]:
-    """Return the kernel of each distinct region, product and loop, by its name in the program's source.
+def compile_kernels(program: Program) -> dict[str, LoadedKernel]:
+    """Return each distinct kernel of a program by its name in the program's source.
 
     Raises UnfusableError for a region that the compiler refuses, HotbenchError where its cache can't be written.
     """
+    threads = torch.get_num_threads()
     try:
-        regions = {name: compile_region(region) for name, region in program.regions.items()}
-        products = {name: compile_product(product) for name, product in program.products.items()}
-        convolutions = {name: compile_convolution(kernel) for name, kernel in program.convolutions.items()}
-        attentions = {name: compile_attention(kernel) for name, kernel in program.attentions.items()}
-        gathers = {name: compile_gather(kernel) for name, kernel in program.gathers.items()}
-        loops = {loop.name: compile_loop(loop.program, threads=torch.get_num_threads()) for loop in program.loops}
-        return {**regions, **products, **convolutions, **attentions, **gathers, **loops}
+        return dict(beside.compile_kernels(program.kernels, threads=threads))
     except IrError as error:
         raise UnfusableError(f"the kernel compiler refuses a region: {error}") from error
     except OSError as error:
@@ -61,14 +44,13 @@ def compile_kernels(program: Program) -> dict[str, Kernel]:
         raise HotbenchError(f"{why}; set HOTBENCH_CACHE to a folder that can be written") from error
 
 
-def kernel_call(kernel: Kernel, threads: int) -> KernelCall:
+def kernel_call(kernel: LoadedKernel, threads: int) -> KernelCall:
     """Return the fastest way to call a kernel on `threads` threads: `call(*addresses)`."""
-    if threads == 1 or not getattr(kernel, "parallel", False):
+    if threads == 1 or not kernel.parallel:
         return kernel.entry
-    shared: Any = kernel
 
     def call(*addresses: int) -> None:
-        shared(*addresses, threads=threads)
+        kernel(*addresses, threads=threads)
 
     return call
 
@@ -94,13 +76,17 @@ def _source_file(source: str, digest: str) -> Path:
     return path
 
 
+def _unbound(*_: torch.Tensor) -> tuple[Any, ...]:
+    raise RuntimeError("the program is not bound yet")
+
+
 class Runner:
     """One program with its memory. Calls from several threads run one after the other: they share the arena."""
 
     def __init__(
         self,
         program: Program | StoredProgram,
-        kernels: Mapping[str, Kernel],
+        kernels: Mapping[str, LoadedKernel],
         wrap: Callable[[str, KernelCall], KernelCall] | None = None,
     ) -> None:
         self.program = program
@@ -108,7 +94,7 @@ class Runner:
         self._wrap = wrap
         self._bind = load_source(program.source, program.digest())
         self._lock = threading.Lock()
-        self._run: Run | None = None
+        self._run: Run = _unbound
         self._threads = 0
         self._weights: tuple[torch.Tensor, ...] = ()
         self._addresses: list[int] = []
@@ -120,12 +106,18 @@ class Runner:
     def __call__(self, weights: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
         """Return the flat outputs. weights and inputs must be what the program was made for; the caller checks."""
         with self._lock:
-            addresses = [weight.data_ptr() for weight in weights]
-            threads = torch.get_num_threads()
-            if self._run is None or addresses != self._addresses or threads != self._threads:
-                self._rebind(tuple(weights), addresses, threads)
-            assert self._run is not None
+            addresses = list(map(_ADDRESS, weights))
+            if addresses != self._addresses or _threads() != self._threads:
+                self._rebind(tuple(weights), addresses, _threads())
             return self._run(*inputs)
+
+    def binding(self) -> tuple[Run, list[int], int, threading.Lock]:
+        """Return the program as it is bound now, for weights at which addresses and on how many threads, and its lock.
+
+        A binding stays right when the weights are bound at other addresses. The lock guards the arena.
+        """
+        with self._lock:
+            return self._run, self._addresses, self._threads, self._lock
 
     def again(self) -> Runner:
         """Return a runner of the same program with memory of its own."""

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 
 from kernels.compiler.cache import default_folder, discard, is_whole, new_folder, publish, toolchain
-from kernels.compiler.stored_kernel import StoredKernel, entry_of, load_kernel
+from kernels.compiler.loaded import LoadedKernel
+from kernels.compiler.stored_kernel import entry_of, load_kernel
 
 _FORMAT = 1
 _DECISION, _PROGRAM = "decision.json", "program.py"
 _CODE = ("kernels/compiler", "optimizers/fusion")
 _OF_A_PROGRAM = frozenset(
-    ("lowered", "units", "bounds", "places", "slots", "staged", "regions", "products", "convolutions", "attentions",
-     "gathers", "loops", "kernels")
-)  # fmt: skip
+    ("lowered", "units", "bounds", "places", "slots", "staged", "regions", "products", "of_kind", "loops", "kernels")
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def save(key: str, program: Any, kernels: Mapping[str, Any], excluded: tuple[str
     return False
 
 
-def find(key: str, rebuild: Callable[[StoredProgram], Any]) -> tuple[StoredProgram, dict[str, StoredKernel]] | None:
+def find(key: str, rebuild: Callable[[StoredProgram], Any]) -> tuple[StoredProgram, dict[str, LoadedKernel]] | None:
     """Return the program under a key and its kernels; None where it is not there, or any part of it is not whole."""
     entry = _folder() / key
     if not is_whole(entry):
@@ -119,10 +119,10 @@ def find(key: str, rebuild: Callable[[StoredProgram], Any]) -> tuple[StoredProgr
     return found
 
 
-def _read(entry: Path, rebuild: Callable[[StoredProgram], Any]) -> tuple[StoredProgram, dict[str, StoredKernel]] | None:
+def _read(entry: Path, rebuild: Callable[[StoredProgram], Any]) -> tuple[StoredProgram, dict[str, LoadedKernel]] | None:
     """Return an entry's program and kernels, None where a kernel is lost. Raises what a malformed entry leads to."""
     decision = json.loads((entry / _DECISION).read_text())
-    kernels: dict[str, StoredKernel] = {}
+    kernels: dict[str, LoadedKernel] = {}
     for name, folder in decision["kernels"].items():
         kernel = load_kernel(str(folder))
         if kernel is None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kernels.compiler.kinds import kernel_name
 from optimizers.fusion.capture import UnfusableError
 from optimizers.fusion.coschedule_text import CONTRACT, joined
-from optimizers.fusion.graph import ITEM_BYTES, Call, Reference, dense_strides
+from optimizers.fusion.graph import ITEM_BYTES, Call, Reference
 from optimizers.fusion.loops import Loop
 from optimizers.fusion.memory import Memory, out_variant
-from optimizers.fusion.regions import kernel_name
 from optimizers.fusion.schedule import Unit
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ def laid_out(tensor, strides):
     if tensor.stride() == strides:
         return tensor
     return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
+
+
+def allocator():
+    """Return a function (shape, strides, dtype) -> tensor on the default device: on the CPU the quickest there is."""
+    quick = getattr(torch._C._dynamo.guards, "_empty_strided_cpu", None)
+    if quick is not None and torch.get_default_device().type == "cpu":
+        return quick
+    return lambda shape, strides, dtype: torch.empty_strided(shape, strides, dtype=dtype)
 
 
 '''
@@ -77,6 +85,7 @@ class SourceWriter:
         lines += [
             '    """Return run(inputs) -> flat outputs, with views and addresses in arena and weights resolved once."""'
         ]
+        lines += ["    empty = allocator()"] if any(" = empty(" in line for line in self.run) else []
         lines += [f"    {_names('w', weights)} = weights"] if weights else []
         lines += [f"    {_names('c', constants)} = constants"] if constants else []
         lines += [f"    {line}" for line in self.bind]
@@ -173,11 +182,8 @@ class SourceWriter:
         if name in self.dynamic:
             return
         self.dynamic[name] = name
-        if definition.strides == dense_strides(definition.shape):
-            self.run.append(f"{name} = torch.empty({definition.shape}, dtype=torch.{definition.dtype})")
-        else:
-            layout = f"{definition.shape}, {definition.strides}"
-            self.run.append(f"{name} = torch.empty_strided({layout}, dtype=torch.{definition.dtype})")
+        layout = f"{definition.shape}, {definition.strides}"
+        self.run.append(f"{name} = empty({layout}, torch.{definition.dtype})")
 
     def _call(self, call: Call) -> None:
         if isinstance(call.target, Loop):

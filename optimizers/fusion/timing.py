@@ -14,6 +14,11 @@ Clock = Callable[[], float]
 Times = np.ndarray[Any, np.dtype[np.float64]]
 _LOOKS = (5, 9, 17, 33)
 """After so many rounds it is looked whether the outcome is clear already: few looks, so that chance gets few."""
+_WATCHED_CALLS = 3
+_REST_SECONDS = 0.002
+"""After it the threads of an earlier call have stopped waiting for more work, which takes CPU time too."""
+_OTHERS = 0.1
+"""Of a call's own CPU time: with less, other threads did something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,11 @@ def compare(
     """Return how `first` and `second` compare; each round runs a block of both, in alternating order.
 
     A block repeats its function until it takes about `block_seconds`; there are 7 to 61 rounds, as many as the
-    budget allows. clock: by default this thread's CPU time where torch uses one thread, which other processes do not
-    disturb; else wall-clock time. clear: rounds end as soon as the whole interval lies so far from 1, as a fraction.
+    budget allows. clock: by default this thread's CPU time, which other processes do not disturb, where neither
+    function uses other threads; else wall-clock time. clear: rounds end as soon as the whole interval lies so far
+    from 1, as a fraction.
     """
-    clock = clock or (time.thread_time if torch.get_num_threads() == 1 else time.perf_counter)
+    clock = clock or _clock_for(first, second)
     blocks = [(function, _repeats(function, block_seconds, clock)) for function in (first, second)]
     one_round = sum(_block(function, repeats, clock) * repeats for function, repeats in blocks)
     rounds = int(min(max(budget_seconds / max(one_round, 1e-9), 7), 61))
@@ -66,6 +72,25 @@ def compare(
     ratios = _ratios(times)
     low, high = _interval(ratios)
     return Comparison(float(medians[0]), float(medians[1]), float(np.median(ratios)), low, high, len(times))
+
+
+def _clock_for(*functions: Callable[[], Any]) -> Clock:
+    """Return this thread's CPU time, or the wall clock where a function leaves work to other threads."""
+    shared = torch.get_num_threads() > 1 and any(_uses_threads(function) for function in functions)
+    return time.perf_counter if shared else time.thread_time
+
+
+def _uses_threads(function: Callable[[], Any]) -> bool:
+    """Return whether other threads of the process work while a function runs, in any of a few calls."""
+    function()  # the first call warms caches
+    for _ in range(_WATCHED_CALLS):
+        time.sleep(_REST_SECONDS)
+        own, everyone = time.thread_time(), time.process_time()
+        function()
+        own, everyone = time.thread_time() - own, time.process_time() - everyone
+        if everyone - own > _OTHERS * own:
+            return True
+    return False
 
 
 def _is_clear(times: Times, clear: float) -> bool:

@@ -13,10 +13,11 @@ from scipy.sparse import coo_array
 from analyzer.measurement import Estimate
 from optimizers.plan import Refusal
 from optimizers.swap.candidates import check_allowed, list_candidates
+from optimizers.swap.move_table import table_of
 from optimizers.swap.moves import Move, Recompute, Swap, Tier, check_moves, is_inside, order_of
 from optimizers.swap.plan import SwapPlan, as_plan, plan
 from optimizers.swap.schedule import loosen
-from optimizers.swap.simulate import bound_curve, resident_at_start
+from optimizers.swap.simulate import highest_bound
 from optimizers.swap.sweep import without_needless
 from optimizers.swap.timeline import NANOSECONDS, SwapError, Timeline
 
@@ -83,7 +84,7 @@ def least_peak(timeline: Timeline, tiers: Sequence[Tier], allow: Sequence[str] =
     check_allowed(allow, tiers)
     candidates = list_candidates(timeline, tiers, allow)
     live = timeline.live_bytes.copy()
-    for index in candidates.order:
+    for index in candidates.order.tolist():
         buffer, after, before = timeline.gaps[index]
         for begin, end in ((0, before), (after + 1, len(live))) if before <= after else ((after + 1, before),):
             live[begin:end] -= timeline.buffers[buffer].bytes
@@ -231,13 +232,12 @@ class _Program:
         except SwapError:
             # The solver's tolerance let a source go that a recomputation needs.
             return
-        bound = int(bound_curve(self.timeline, found).max(initial=resident_at_start(self.timeline, found)))
-        if not found or bound > self.budget:
+        if not found or highest_bound(self.timeline, table_of(found, self.tiers)) > self.budget:
             return
         yield found
         tight = [self._tight(move) if isinstance(move, Swap) else move for move in found]
-        kept, room = without_needless(self.timeline, tight, self.budget)
-        yield loosen(self.timeline, kept, self.tiers, room)
+        kept, room = without_needless(self.timeline, table_of(tight, self.tiers), self.budget)
+        yield loosen(self.timeline, kept, self.tiers, room).moves()
 
     def _tight(self, move: Swap) -> Swap:
         return Swap(move.buffer, move.after, move.after + 1, move.before, move.before, move.tier)

@@ -9,19 +9,25 @@ from pathlib import Path
 
 import torch
 
+from optimizers.swap.entries import Copying
+from optimizers.swap.errors import SwapError
 from optimizers.swap.moves import Tier
 from optimizers.swap.swap_file import BLOCK_BYTES, Staging, SwapFile
+from optimizers.swap.tier import FileTier
 
 DISK = "disk"
 LARGE_BYTES = 8 << 20
 ROUNDS = 3
 SMALL_COPIES = 8
+SMALL_BYTES = 32 << 10
+ISSUES = 16
+ASLEEP_SECONDS = 3e-4
 
 
 def calibrate_folder(folder: Path) -> Tier:
     """Return the folder as a tier, with its measured bandwidths and the time that the smallest copy takes.
 
-    Raises SwapError where the folder cannot hold a few MiB.
+    Raises SwapError where the folder cannot hold a few MiB, or be written and read.
     """
     memory = torch.ones(LARGE_BYTES, dtype=torch.uint8)
     staging, address = Staging(), memory.data_ptr()
@@ -32,9 +38,35 @@ def calibrate_folder(folder: Path) -> Tier:
         back = _median(lambda: file.read(address, LARGE_BYTES, 0, staging), ROUNDS)
         least = [_median(lambda: file.write(address, BLOCK_BYTES, 0, staging), SMALL_COPIES),
                  _median(lambda: file.read(address, BLOCK_BYTES, 0, staging), SMALL_COPIES)]  # fmt: skip
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SwapError(f"{folder} cannot be written or read ({reason}); free space there, or name another") from error
     finally:
         file.close()
-    return Tier(DISK, LARGE_BYTES / out, LARGE_BYTES / back, min(least))
+    return Tier(DISK, LARGE_BYTES / out, LARGE_BYTES / back, min(least), issue_seconds=_issue_seconds(folder))
+
+
+def _issue_seconds(folder: Path) -> float:
+    """Return the compute time that starting a copy takes: memory, a job, and the lane's thread to wake."""
+    tier, found = FileTier(folder, SMALL_BYTES), list[float]()
+    try:
+        for _ in range(ISSUES):
+            storage = torch.empty(SMALL_BYTES, dtype=torch.uint8).untyped_storage()
+            found.append(_own_seconds(lambda copied=storage: tier.copy_out(copied, 0)))  # type: ignore[misc]
+            found.append(_own_seconds(lambda: tier.copy_in(SMALL_BYTES, 0)))
+    finally:
+        tier.close()
+    return statistics.median(found)
+
+
+def _own_seconds(start: Callable[[], Copying]) -> float:
+    """Return this thread's own time for a start, once its lane has fallen asleep."""
+    time.sleep(ASLEEP_SECONDS)
+    begin = time.thread_time()
+    copying = start()
+    taken = time.thread_time() - begin
+    copying.ticket.wait()
+    return taken
 
 
 def _median(call: Callable[[], None], rounds: int) -> float:

@@ -52,13 +52,18 @@ class Engine:
         self.process = os.getpid()
         self.recorder: OpRecorder | None = None
         self.drifted = self._in_step = False
-        self.trouble = ""
         self.said: set[str] = set()
         self.steps = 0
         self.last_mark = -1
         if compact:
             return_freed_memory()
-        self.hooks = StepHooks(model, self, optimizer)
+        try:
+            self.hooks = StepHooks(model, self, optimizer)
+        except SwapError:
+            self.state.close()
+            if self.tier is not None:
+                self.tier.close()
+            raise
 
     def close(self) -> None:
         """Bring everything home, take the hooks off and give the file back; harmless when that has been done."""
@@ -72,6 +77,11 @@ class Engine:
         self.state.close()
         if self.tier is not None:
             self.tier.close()
+
+    @property
+    def trouble(self) -> str:
+        """Return why something stays in memory that was to be written; "" where all was."""
+        return self.tier.trouble if self.tier is not None else ""
 
     def is_busy(self) -> bool:
         """Return whether the last forward's tensors are still waiting for their backward."""
@@ -91,6 +101,8 @@ class Engine:
         self.recorder = OpRecorder(self.wanted) if self.wanted else None
         if os.getpid() != self.process:
             self._drift("the process was forked, and its parent has the swap file")
+        else:
+            self.state.begin()
         self._act(0)
         return self.recorder
 
@@ -191,16 +203,11 @@ class Engine:
         leaving.ticket.wait()
         entry.leaving = None
         if leaving.ticket.error is not None:
-            self._keep(entry, leaving.storage, leaving.ticket.error)
+            assert self.tier is not None, "a copy was on its way there"
+            entry.storage = leaving.storage
+            self.tier.note_failure(leaving.ticket.error)
         else:
             entry.away = True
-
-    def _keep(self, entry: Entry, storage: torch.UntypedStorage, error: Exception) -> None:
-        """Go on with the storage in memory: it could not be written."""
-        entry.storage = storage
-        if not self.trouble:
-            self.trouble = f"the swap file cannot be written ({error}); activations stay in memory from now on"
-            _log.warning("%s", self.trouble)
 
     def _fetch(self, entry: Entry, trip: Trip) -> None:
         self._free(entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +29,11 @@ from optimizers.swap.moves import Move, Recompute, Swap, Tier
 from optimizers.swap.plan import SwapPlan, as_plan, plan
 from optimizers.swap.plan_file import PlanFile, apply_plan, encode_plan, model_hash
 from optimizers.swap.recipes import GENERATOR_STATE_BYTES
+from optimizers.swap.repetition_cost import FREE, RepetitionCost, measure_repetition
 from optimizers.swap.snapshot import Snapshot
 from optimizers.swap.swap_file import swap_folder
 from optimizers.swap.tier import chunk_for, reserve_for
+from optimizers.swap.timeline import Timeline
 from optimizers.swap.trace import StepTrace
 from optimizers.swap.traced_timeline import TracedTimeline, build_timeline
 from optimizers.swap.tracer import by_event, highest_by_event, record_memory, trace_step
@@ -181,6 +184,7 @@ class _Fitting:
         self.model, self.optimizer = stepper.workload.model, stepper.workload.optimizer
         self.notes: list[str] = []
         self.measured_bytes: tuple[int, ...] = ()
+        self.repetition = FREE
 
     def run(self, budget: int | str) -> Fitted:
         """Return what fits."""
@@ -189,7 +193,9 @@ class _Fitting:
             self.trace = trace_step(self.stepper)
             self.progress("measuring the disk", 0.3)
             self.tiers = () if self.folder is None else (calibrate_folder(self.folder),)
-            self.traced = timeline_of(self.trace, self.tiers, self.allow)
+            if "recompute" in self.allow:
+                self.repetition = measure_repetition()
+            self.traced = timeline_of(self.trace, self.tiers, self.allow, self.repetition)
             wanted = read_budget(budget, self.trace.peak_bytes)
             self.progress("running the plan", 0.4)
             return self._search(wanted)
@@ -241,7 +247,17 @@ class _Fitting:
             used += reserve_for(chunk_for(self.trace.peak_bytes))
         timeline = self.traced.timeline
         constant = timeline.constant_bytes - self.traced.reserve_bytes + used
-        return as_plan(replace(timeline, constant_bytes=constant), moves, self.tiers, target)
+        timeline = replace(timeline, constant_bytes=constant)
+        return as_plan(self._watched(timeline) if ops else timeline, moves, self.tiers, target)
+
+    def _watched(self, timeline: Timeline) -> Timeline:
+        """Return the timeline with what it takes to look at every op of the forward for those that are repeated."""
+        counts = Counter(min(op.mark, len(timeline.events) - 1) for op in self.trace.ops)
+        events = [
+            replace(event, seconds=event.seconds + self.repetition.watch_seconds * counts[place])
+            for place, event in enumerate(timeline.events)
+        ]
+        return replace(timeline, events=tuple(events))
 
     def _give_up_recompute(self, expected: str, budget: int) -> None:
         """Go on with swaps alone where they, and only they, give the same answers."""
@@ -281,6 +297,8 @@ class _Fitting:
             recorded = record_memory(self.stepper, engine.hooks)
         finally:
             engine.close()
+        if engine.trouble:
+            raise SwapError(f"{engine.trouble}; free space in {self.folder}, or name another folder")
         changes = by_event(recorded, self.trace.marks)
         self.measured_bytes = highest_by_event(recorded.before_bytes, changes, self.trace.marks + 1) if changes else ()
         return recorded.peak_bytes
@@ -327,12 +345,20 @@ class _Fitting:
         )  # fmt: skip
 
 
-def timeline_of(trace: StepTrace, tiers: Sequence[Tier], allow: Sequence[str]) -> TracedTimeline:
-    """Return the trace's timeline, with the memory that moving itself takes."""
+def timeline_of(
+    trace: StepTrace, tiers: Sequence[Tier], allow: Sequence[str], repetition: RepetitionCost = FREE
+) -> TracedTimeline:
+    """Return the trace's timeline, with the memory and the time that moving itself takes."""
     reserve, speed = 0, 0.0
     if tiers and "swap" in allow:
         reserve += reserve_for(chunk_for(trace.peak_bytes))
         speed = 1 / tiers[0].out_bytes_per_second + 1 / tiers[0].in_bytes_per_second
     if "recompute" in allow:
         reserve += GENERATOR_STATE_BYTES * sum(op.random for op in trace.ops)
-    return build_timeline(trace, reserve, copy_seconds_per_byte=speed)
+    return build_timeline(
+        trace,
+        reserve,
+        copy_seconds_per_byte=speed,
+        recompute="recompute" in allow,
+        op_seconds=repetition.op_seconds,
+    )

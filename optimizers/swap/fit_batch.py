@@ -1,4 +1,4 @@
-"""The largest batch whose training step fits a budget: found by simulation, confirmed by a run."""
+"""The largest batch, or sequence, whose training step fits a budget: found by simulation, confirmed by a run."""
 
 from __future__ import annotations
 
@@ -9,80 +9,110 @@ import torch
 from torch.utils import _pytree as pytree
 
 from analyzer.measurement import Estimate
-from analyzer.workload import Arguments, Stepper, Workload, items_per_step
+from analyzer.workload import Arguments, Stepper, Workload
+from optimizers.swap.batch_search import Need, search
+from optimizers.swap.budget import read_budget
 from optimizers.swap.calibration import calibrate_folder
 from optimizers.swap.errors import SwapError
 from optimizers.swap.fit import ALLOW, FitReport, fit, timeline_of
+from optimizers.swap.hooks import refuse_unsupported
 from optimizers.swap.plan import smallest_budget
 from optimizers.swap.snapshot import Snapshot
 from optimizers.swap.swap_file import swap_folder
 from optimizers.swap.tracer import trace_step
 
-TRIES = 6
-SMALLER = 0.9
+RUNS = 6
+SMALLER = 0.95
 TRACED_STEPS = 1
-MOST_BATCH = 1 << 20
 
 
 @dataclass(frozen=True)
 class BatchFit:
     """batch: confirmed by a run, its peak within the budget. unswapped: the same without moving anything, predicted.
 
-    estimate: what the simulation said, along a straight line through two traced batches.
+    estimate: what the simulation said. traced: the sizes whose steps were traced for it, rising.
     """
 
     batch: int
     estimate: Estimate
     unswapped: Estimate
+    traced: tuple[int, ...]
     report: FitReport
 
 
-def largest_batch_that_fits(
-    workload: Workload, budget_bytes: int, allow: tuple[str, ...] = ALLOW, folder: str | None = None
+def largest_batch(
+    workload: Workload,
+    budget: int | str,
+    allow: tuple[str, ...] = ALLOW,
+    folder: str | None = None,
+    *,
+    axis: int = 0,
 ) -> BatchFit:
     """Return the largest batch that was run within the budget; the workload is left as it was.
 
-    A batch is the inputs' first axis: rows are repeated, or left out. Raises SwapError where not even one item fits.
+    budget: as of `fit`; a percentage is of the peak of the step as it is given.
+    axis:   of the inputs; 0 is the batch, 1 mostly the sequence. Each tensor that is as large along it as the first one
+            has its rows repeated, or left out.
+    Steps of some sizes are traced, with nothing moved: they have to fit into the machine. Raises SwapError where not
+    even one item fits.
     """
-    items = items_per_step(workload.batch(0))
-    low, high = max(items // 2, 1), max(items, 2)
-    needs = {batch: _needs(with_batch(workload, batch), allow, folder) for batch in (low, high)}
-    moved = _along({batch: need[0] for batch, need in needs.items()}, budget_bytes)
-    unmoved = _along({batch: need[1] for batch, need in needs.items()}, budget_bytes)
-    basis = f"a straight line through traced batches {low} and {high}"
-    batch = max(moved, 1)
-    for _ in range(TRIES):
+    refuse_unsupported(workload.model)
+    if not workload.training:
+        raise SwapError("the workload does not train (it has no loss and optimizer); only training steps are fitted")
+    items = _size(workload, axis)
+
+    def look(batch: int) -> Need:
+        return _need(resized(workload, batch, axis), allow, folder)
+
+    first = look(items)
+    budget_bytes = read_budget(budget, first.peak_bytes)
+    found = search(look, {items: first}, budget_bytes)
+    basis = f"simulated from traced steps of {', '.join(map(str, found.traced))} items"
+    batch = max(found.moved, 1)
+    for _ in range(RUNS):
         try:
-            with fit(with_batch(workload, batch), budget_bytes, allow=allow, folder=folder) as fitted:
+            with fit(resized(workload, batch, axis), budget_bytes, allow=allow, folder=folder) as fitted:
                 return BatchFit(
-                    batch, Estimate(moved, moved, moved, "items", basis),
-                    Estimate(unmoved, unmoved, unmoved, "items", basis), fitted.report,
-                )  # fmt: skip
+                    batch, _items(found.moved, basis), _items(found.unmoved, basis), found.traced, fitted.report
+                )
         except SwapError as error:
             if batch == 1:
                 raise SwapError(f"not even a batch of 1 fits: {error}") from error
-            batch = max(int(batch * SMALLER), 1)
+            batch = max(min(int(batch * SMALLER), batch - 1), 1)
     raise SwapError(f"no batch down to {batch} was confirmed by a run within {budget_bytes:,} bytes; give a larger one")
 
 
-def with_batch(workload: Workload, batch: int) -> Workload:
-    """Return the workload with its inputs' rows repeated or left out until there are `batch` of them."""
-    items = items_per_step(workload.batch(0))
+def _items(count: int, basis: str) -> Estimate:
+    return Estimate(count, count, count, "items", basis)
 
-    def resized(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.dim() == 0 or tensor.shape[0] != items:
+
+def _size(workload: Workload, axis: int) -> int:
+    """Return the size along the axis of the first tensor among the inputs that has it."""
+    if axis >= 0:
+        for leaf in pytree.tree_leaves(workload.batch(0)):
+            if isinstance(leaf, torch.Tensor) and leaf.dim() > axis and leaf.shape[axis]:
+                return int(leaf.shape[axis])
+    raise SwapError(f"no tensor among the inputs has an axis {axis} to make longer; give another axis, from 0 on")
+
+
+def resized(workload: Workload, batch: int, axis: int = 0) -> Workload:
+    """Return the workload with its inputs' rows along an axis repeated or left out until there are `batch` of them."""
+    items = _size(workload, axis)
+
+    def changed(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dim() <= axis or tensor.shape[axis] != items:
             return tensor
-        return tensor[torch.arange(batch) % items]
+        return tensor.index_select(axis, torch.arange(batch, device=tensor.device) % items)
 
     def inputs(seed: int) -> Arguments:
-        drawn: Any = pytree.tree_map_only(torch.Tensor, resized, workload.batch(seed))
+        drawn: Any = pytree.tree_map_only(torch.Tensor, changed, workload.batch(seed))
         return drawn  # type: ignore[no-any-return]
 
     return replace(workload, inputs=inputs)
 
 
-def _needs(workload: Workload, allow: tuple[str, ...], folder: str | None) -> tuple[int, int]:
-    """Return the smallest budget that works, simulated, and the peak with nothing moved."""
+def _need(workload: Workload, allow: tuple[str, ...], folder: str | None) -> Need:
+    """Return what a step of this size needs, from a trace of it."""
     where = swap_folder(folder)
     snapshot = Snapshot(workload.model, workload.optimizer, where)
     try:
@@ -94,10 +124,4 @@ def _needs(workload: Workload, allow: tuple[str, ...], folder: str | None) -> tu
         snapshot.close()
     tiers = (calibrate_folder(where),) if "swap" in allow else ()
     chosen = ("swap",) if tiers else allow
-    return smallest_budget(timeline_of(trace, tiers, chosen).timeline, tiers, chosen), trace.peak_bytes
-
-
-def _along(needs: dict[int, int], budget: int) -> int:
-    """Return the batch at which a straight line through both reaches the budget."""
-    (low, less), (high, more) = needs.items()
-    return max(int(low + (budget - less) * (high - low) / (more - less)), 0) if more > less else MOST_BATCH
+    return Need(smallest_budget(timeline_of(trace, tiers, chosen).timeline, tiers, chosen), trace.peak_bytes)

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from optimizers.swap.itinerary import BYTES_IN_FLIGHT
-from optimizers.swap.timeline import NANOSECONDS, Gap, SwapError, Timeline
+from optimizers.swap.timeline import NANOSECONDS, Gap, Int64, SwapError, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Tier:
     latency_seconds: what each copy takes beyond its bytes.
     capacity_bytes:  how much it holds at a time; None: more than the step could need.
     bytes_in_flight: bytes that may wait in the lane out or be on it; beyond that compute waits.
+    issue_seconds:   what starting a copy, in either direction, takes of the compute's own time.
     """
 
     name: str
@@ -25,6 +28,7 @@ class Tier:
     latency_seconds: float = 0.0
     capacity_bytes: int | None = None
     bytes_in_flight: int = BYTES_IN_FLIGHT
+    issue_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for speed in (self.out_bytes_per_second, self.in_bytes_per_second):
@@ -32,8 +36,16 @@ class Tier:
                 raise SwapError(f"tier {self.name!r} has a bandwidth of {speed} bytes/s; give a finite one above 0")
         if not 0.0 <= self.latency_seconds < math.inf or self.bytes_in_flight < 0:
             raise SwapError(f"tier {self.name!r}: latency {self.latency_seconds} s, {self.bytes_in_flight} in flight")
+        if not 0.0 <= self.issue_seconds < math.inf:
+            raise SwapError(f"tier {self.name!r}: starting a copy takes {self.issue_seconds} s; give 0 or more")
         if self.capacity_bytes is not None and self.capacity_bytes < 0:
             raise SwapError(f"tier {self.name!r} holds {self.capacity_bytes} bytes; give 0 or more, or None")
+
+    def nanoseconds(self, sizes: Int64, direction: str) -> Int64:
+        """Return how long copies of these sizes take, "out" to the tier or "in" from it."""
+        speed = self.out_bytes_per_second if direction == "out" else self.in_bytes_per_second
+        found: Int64 = np.ceil((self.latency_seconds + sizes / speed) * NANOSECONDS).astype(np.int64)
+        return found
 
     def out_nanoseconds(self, size: int) -> int:
         """Return how long a copy of `size` bytes to the tier takes."""
@@ -144,4 +156,9 @@ def order_of(timeline: Timeline, move: Move) -> tuple[int, int]:
 
 def is_inside(gap: Gap, event: int) -> bool:
     """Return whether the event lies in the gap, its ends excluded."""
-    return event > gap.after or event < gap.before if gap.wraps else gap.after < event < gap.before
+    return is_between(gap.after, gap.before, event)
+
+
+def is_between(after: int, before: int, event: int) -> bool:
+    """Return whether the event lies between two uses of a buffer, over the end of the step where before <= after."""
+    return event > after or event < before if before <= after else after < event < before

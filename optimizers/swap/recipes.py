@@ -34,11 +34,15 @@ class _Repetition:
 
 
 def find_recipes(
-    trace: StepTrace, timeline: Timeline, numbers: Mapping[int, int], copy_seconds_per_byte: float
+    trace: StepTrace,
+    timeline: Timeline,
+    numbers: Mapping[int, int],
+    copy_seconds_per_byte: float,
+    op_seconds: float = 0.0,
 ) -> Recipes:
     """Return a recipe for each buffer that can be made again in less time than copies out and back would take.
 
-    numbers: buffer -> storage. copy_seconds_per_byte: 0 sets no limit.
+    numbers: buffer -> storage. copy_seconds_per_byte: 0 sets no limit. op_seconds: what repeating each op takes beside.
     """
     cook = _Cook(trace, timeline, numbers)
     buffers = list(timeline.buffers)
@@ -59,7 +63,8 @@ def find_recipes(
         for source, moved in sooner.items():
             buffers[source] = moved
         events = tuple(sorted({min(trace.ops[op].mark, before - 1) for op in found.ops}))
-        recipes.append(Recipe(index, before, events, found.inputs, found.seconds, found.scratch_bytes))
+        seconds = found.seconds + op_seconds * len(found.ops)
+        recipes.append(Recipe(index, before, events, found.inputs, seconds, found.scratch_bytes))
         ops[index, before] = found.ops
     return Recipes(tuple(buffers), tuple(recipes), ops)
 

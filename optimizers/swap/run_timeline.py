@@ -13,6 +13,7 @@ from optimizers.swap.timeline import Buffer, Event, Recipe, SwapError, Timeline
 MOVABLE = ("activation", "optimizer_state")
 OUTLIVES = ("parameter", "gradient", "optimizer_state", "input", "unknown")
 BEFORE = ("parameter", "optimizer_state", "input", "unknown")
+LEAST_BYTES = 16 << 10
 MOST_EVENTS = 8
 # What draws random numbers, or updates a state that its schema does not name, gives another result when repeated.
 UNREPEATABLE = (
@@ -21,13 +22,15 @@ UNREPEATABLE = (
 )  # fmt: skip
 
 
-def from_run(run: Run, movable: Collection[str] = MOVABLE) -> Timeline:
+def from_run(run: Run, movable: Collection[str] = MOVABLE, least_bytes: int = LEAST_BYTES) -> Timeline:
     """Return the timeline of the run's step, its times scaled to the step without a profiler.
 
     An event is an ATen op that the program asked for, or an executing op outside of any. A buffer is one storage; its
     views are uses of it, never buffers of their own. Only the movable categories may be moved, and of activations only
-    those that nothing writes in place after the event that made them. constant_bytes is what the measured peak has
-    beyond the buffers'. Raises SwapError for a run without ops.
+    those that nothing writes in place after the event that made them. What the engine can do is what a traced step
+    shows it: an activation leaves between its last use in the forward and its first in the backward, and the
+    optimizer's state is in use as long as the optimizer is; smaller tensors than least_bytes stay. constant_bytes is
+    what the measured peak has beyond the buffers'. Raises SwapError for a run without ops.
     """
     graph = run.graph
     if not graph.ops:
@@ -35,7 +38,8 @@ def from_run(run: Run, movable: Collection[str] = MOVABLE) -> Timeline:
     stretches = _stretches(graph)
     events = _timed_events(graph, stretches, run.step_seconds.median, run.device.kind)
     uses = _use_storages(graph, stretches, run.device.kind)
-    buffers = tuple(_buffer(index, use, len(events), movable) for index, use in enumerate(uses))
+    phases = tuple(graph.ops[stretch[0]].phase for stretch in stretches)
+    buffers = tuple(_buffer(index, use, phases, movable, least_bytes) for index, use in enumerate(uses))
     timeline = Timeline(events, buffers)
     lacking = run.memory.peak_bytes - timeline.peak_bytes
     notes = () if lacking >= 0 else (f"the storages' sizes sum to {-lacking} bytes more than the measured peak",)
@@ -122,16 +126,37 @@ def _reach(tensor: Tensor) -> int:
     return (last + 1) * (tensor.nbytes // elements)
 
 
-def _buffer(index: int, use: _Use, events: int, movable: Collection[str]) -> Buffer:
+def _buffer(index: int, use: _Use, phases: Sequence[str], movable: Collection[str], least_bytes: int) -> Buffer:
     uses = tuple(sorted(use.events))
     born = -1 if use.before else uses[0]
     outlives = use.category in OUTLIVES or not uses
+    last = uses[-1] if uses else -1
     reason = "" if use.category in movable else f"{use.category} tensors stay"
     written_later = use.writes - {born}
     if not reason and use.category != "optimizer_state" and written_later:
         reason = f"event {min(written_later)} writes it in place"
-    released = None if outlives else uses[-1]
-    return Buffer(index, use.storage, use.bytes, use.category, born, uses, released, use.tensors, reason)
+    if not reason and use.bytes < least_bytes:
+        reason = f"tensors below {least_bytes} bytes stay"
+    if not reason:
+        uses = _in_updates(uses, phases) if use.category == "optimizer_state" else _saved(uses, phases)
+    return Buffer(
+        index, use.storage, use.bytes, use.category, born, uses, None if outlives else last, use.tensors, reason
+    )
+
+
+def _saved(uses: tuple[int, ...], phases: Sequence[str]) -> tuple[int, ...]:
+    """Return the uses with one gap at the most: from the last one of the forward to the first one of the backward."""
+    before = [event for event in uses if phases[event] == "forward"]
+    after = [event for event in uses if phases[event] == "backward"]
+    if not before or not after or before[-1] > after[0]:
+        return uses[:1]
+    return (before[-1], after[0])
+
+
+def _in_updates(uses: tuple[int, ...], phases: Sequence[str]) -> tuple[int, ...]:
+    """Return the events from the first to the last of the optimizer's, and the uses outside of them."""
+    updates = [event for event, phase in enumerate(phases) if phase == "optimizer"]
+    return tuple(sorted({*uses, *range(updates[0], updates[-1] + 1)})) if updates else uses
 
 
 def _recipes(

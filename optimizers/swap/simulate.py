@@ -8,11 +8,12 @@ What happens, in this order:
 3. Then the copies out `after` k are issued. While more than the tier's bytes_in_flight would wait or be on their way,
    the compute waits (a single copy larger than that goes alone).
 
-Each tier has one lane out and one lane in; a lane does one copy at a time, in the order of issue. A buffer that leaves
-holds its memory until its copy is done; one that returns holds it from the start of its copy, which comes after its
-copy out. What is remade holds its memory, and its scratch, from the start of the recomputation. The step is over when
-its last event and all copies out are. A gap that wraps starts the step in its tier. At one instant memory is freed
-before it is allocated, but a return may count before the release of the same instant.
+To issue a copy takes the tier's issue_seconds of compute. Each tier has one lane out and one lane in; a lane does one
+copy at a time, in the order of issue. A buffer that leaves holds its memory until its copy is done; one that returns
+holds it from the start of its copy, which comes after its copy out. What is remade holds its memory, and its scratch,
+from the start of the recomputation. The step is over when its last event and all copies out are. A gap that wraps
+starts the step in its tier. At one instant memory is freed before it is allocated, but a return may count before the
+release of the same instant.
 """
 
 from __future__ import annotations
@@ -25,7 +26,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optimizers.swap.moves import Move, Recompute, Swap, Tier, check_moves, order_of
+from optimizers.swap.move_table import (
+    AFTER,
+    BEFORE,
+    BUFFER,
+    FREED_BY,
+    PREFETCH,
+    REMADE,
+    TIER,
+    MoveTable,
+    away_spans,
+    copy_nanoseconds,
+    remaking_nanoseconds,
+    scratch_of,
+    table_of,
+)
+from optimizers.swap.moves import Move, Recompute, Tier, check_moves
 from optimizers.swap.timeline import NANOSECONDS, Int64, Timeline
 
 # What comes first at one instant: copies out that are done, then around each event its recomputations, the mark of
@@ -88,29 +104,38 @@ class Simulation:
 def simulate(timeline: Timeline, moves: Sequence[Move], tiers: Sequence[Tier]) -> Simulation:
     """Return the step with these moves. Raises SwapError for moves that cannot be made (check_moves)."""
     check_moves(timeline, moves, tiers)
-    return SimulatedStep(timeline, moves, tiers).finish()
+    return SimulatedStep(timeline, table_of(moves, tiers), tiers).finish()
 
 
-def bound_curve(timeline: Timeline, moves: Sequence[Move]) -> Int64:
+def bound_curve(timeline: Timeline, moves: Sequence[Move], tiers: Sequence[Tier]) -> Int64:
     """Return for each event the bytes that may be live from its start to the next one's, at any bandwidth."""
-    count, sizes, recipes = len(timeline.events), timeline.sizes, timeline.recipe_of
-    change = [0] * (count + 2)
-    for move in moves:
-        size = sizes[move.buffer]
-        for begin, end in away_events(move, count):
-            change[begin] -= size
-            change[end] += size
-        if isinstance(move, Recompute):
-            scratch = recipes[move.buffer, move.before].scratch_bytes
-            change[move.before] += scratch
-            change[move.before + 1] -= scratch
-    return timeline.live_bytes + np.cumsum(np.array(change, dtype=np.int64))[:count]
+    return bound_of(timeline, table_of(moves, tiers))
 
 
-def resident_at_start(timeline: Timeline, moves: Sequence[Move]) -> int:
+def bound_of(timeline: Timeline, moves: MoveTable) -> Int64:
+    """Return what bound_curve does, of a table."""
+    count, scratch = len(timeline.events), scratch_of(timeline, moves)
+    sizes = timeline.buffer_bytes[moves.rows[:, BUFFER]]
+    which, begins, ends = away_spans(moves, count)
+    change = np.zeros(count + 2, dtype=np.int64)
+    np.add.at(change, begins, -sizes[which])
+    np.add.at(change, ends, sizes[which])
+    places = np.flatnonzero(scratch)
+    events = moves.rows[places, BEFORE]
+    np.add.at(change, events, scratch[places])
+    np.add.at(change, events + 1, -scratch[places])
+    found: Int64 = timeline.live_bytes + np.cumsum(change)[:count]
+    return found
+
+
+def resident_at_start(timeline: Timeline, moves: MoveTable) -> int:
     """Return the bytes live before the first event: what a gap that wraps keeps away is not."""
-    away = (timeline.buffers[move.buffer].bytes for move in moves if move.before <= move.after)
-    return timeline.base_bytes - sum(away)
+    return timeline.base_bytes - int(timeline.buffer_bytes[moves.rows[moves.wraps, BUFFER]].sum())
+
+
+def highest_bound(timeline: Timeline, moves: MoveTable) -> int:
+    """Return what the step's peak stays under at any bandwidth."""
+    return int(bound_of(timeline, moves).max(initial=resident_at_start(timeline, moves)))
 
 
 def away_events(move: Move, count: int) -> tuple[tuple[int, int], ...]:
@@ -125,107 +150,113 @@ def away_events(move: Move, count: int) -> tuple[tuple[int, int], ...]:
 class SimulatedStep:
     """The clock, the lanes and the changes of memory. A change is (time, place in the order, bytes)."""
 
-    def __init__(self, timeline: Timeline, moves: Sequence[Move], tiers: Sequence[Tier]) -> None:
-        self.timeline = timeline
+    def __init__(self, timeline: Timeline, moves: MoveTable, tiers: Sequence[Tier]) -> None:
+        self.timeline, self.tiers = timeline, tuple(tiers)
         # Of several at one event: the one that is needed first, then the first born; so the order is one.
-        self.moves = sorted(moves, key=lambda move: (move.before, *order_of(timeline, move)))
-        self.sizes = [timeline.sizes[move.buffer] for move in self.moves]
-        self.tiers = {tier.name: tier for tier in tiers}
+        rows = moves.rows
+        order = np.lexsort((rows[:, BUFFER], timeline.born[rows[:, BUFFER]], rows[:, BEFORE]))
+        self.moves = moves.taken(order)
         self.starts: list[int] = timeline.starts.tolist()
         self.delay = self.waiting = self.remaking = 0
         self.delayed = [0] * (len(timeline.events) + 1)
-        self.out_free = dict.fromkeys(self.tiers, 0)
-        self.in_free = dict.fromkeys(self.tiers, 0)
-        self.flying: dict[str, deque[tuple[int, int]]] = {name: deque() for name in self.tiers}
-        self.flying_bytes = dict.fromkeys(self.tiers, 0)
-        self.out_ends = [0] * len(self.moves)
-        self.in_ends = [0] * len(self.moves)
-        self.changes: list[tuple[int, int, int]] = []
-        self.spans: list[Span] = []
-        for event, kind, place in self._tasks():
-            self._do(event, kind, place)
+        self.out_free, self.in_free = [0] * len(tiers), [0] * len(tiers)
+        self.issuing = [round(tier.issue_seconds * NANOSECONDS) for tier in tiers]
+        self.flying: list[deque[tuple[int, int]]] = [deque() for _ in tiers]
+        self.flying_bytes = [0] * len(tiers)
+        self.changes: list[int] = []
+        self.spans: list[int] = []
+        self._run()
 
     @property
     def nanoseconds(self) -> int:
         """Return how long the step takes: until its last event and all copies out are over."""
-        return max([self.starts[-1] + self.delay, *self.out_free.values()])
+        return max([self.starts[-1] + self.delay, *self.out_free])
 
-    def _tasks(self) -> list[tuple[int, int, int]]:
-        """Return (event, kind of task, index of the move) in the order in which they happen."""
-        found, events, count = list[int](), len(self.timeline.events), max(len(self.moves), 1)
-        # One number a task sorts as (event, kind, place) does, and quicker.
-        leave, free, fetch, need, remake = (kind * count for kind in (_LEAVE, _FREE, _FETCH, _NEED, _REMAKE))
-        step = _KINDS * count
-        for place, move in enumerate(self.moves):
-            found.append(move.after * step + leave + place)
-            if isinstance(move, Recompute):
-                found.append(move.before * step + remake + place)
+    def _run(self) -> None:
+        rows = self.moves.rows
+        sizes = self.timeline.buffer_bytes[rows[:, BUFFER]]
+        self.sizes: list[int] = sizes.tolist()
+        self.out_times: list[int] = copy_nanoseconds(self.tiers, rows[:, TIER], sizes, "out").tolist()
+        self.in_times: list[int] = copy_nanoseconds(self.tiers, rows[:, TIER], sizes, "in").tolist()
+        self.remake_times: list[int] = remaking_nanoseconds(self.timeline, self.moves).tolist()
+        self.scratch: list[int] = scratch_of(self.timeline, self.moves).tolist()
+        self.buffers: list[int] = rows[:, BUFFER].tolist()
+        self.places: list[int] = rows[:, TIER].tolist()
+        self.wraps: list[bool] = self.moves.wraps.tolist()
+        self.out_ends, self.in_ends = [0] * len(rows), [0] * len(rows)
+        starts = self.starts
+        for event, kind, place in zip(*self._tasks(), strict=True):
+            if kind in (_FREE, _NEED):
+                # A gap that wraps may ask for this before its copy out of this very step: there is none to wait for.
+                until = self.out_ends[place] if kind == _FREE else self.in_ends[place]
+                if until > starts[event] + self.delay:
+                    self._wait(event, until - starts[event] - self.delay)
+            elif kind == _FETCH:
+                self._fetch(event, place)
+            elif kind == _REMAKE:
+                self._remake(event, place)
+            elif self.places[place] == REMADE:
+                self.changes += (starts[event + 1] + self.delay, 8 * event + END, -self.sizes[place])
             else:
-                found.append(move.prefetch * step + fetch + place)
-                found.append(move.before * step + need + place)
-                if move.freed_by < events:
-                    found.append(move.freed_by * step + free + place)
-        keys = np.sort(np.array(found, dtype=np.int64))
-        parts = keys // step, keys % step // count, keys % count
-        return list(zip(*(part.tolist() for part in parts), strict=True))
+                self._leave(event, place)
 
-    def _do(self, event: int, kind: int, place: int) -> None:
-        """Do one task."""
-        if kind == _FREE:
-            # A gap that wraps may ask for this before its copy out of this very step: there is none to wait for.
-            self._wait(event, self.starts[event], self.out_ends[place])
-        elif kind == _FETCH:
-            self._fetch(event, place)
-        elif kind == _NEED:
-            self._wait(event, self.starts[event], self.in_ends[place])
-        elif kind == _REMAKE:
-            self._remake(event, place)
-        else:
-            self._leave(event, place)
+    def _tasks(self) -> tuple[list[int], list[int], list[int]]:
+        """Return event, kind of task and index of the move in the order in which they happen."""
+        rows, events, count = self.moves.rows, len(self.timeline.events), max(len(self.moves), 1)
+        places, remade = np.arange(len(rows)), self.moves.remade
+        swapped = places[~remade]
+        freed = swapped[rows[swapped, FREED_BY] < events]
+        # One number a task sorts as (event, kind, place) does, and quicker.
+        keys = [
+            (rows[some, column] * _KINDS + kind) * count + some
+            for some, column, kind in (
+                (places, AFTER, _LEAVE), (places[remade], BEFORE, _REMAKE), (swapped, PREFETCH, _FETCH),
+                (swapped, BEFORE, _NEED), (freed, FREED_BY, _FREE),
+            )
+        ]  # fmt: skip
+        ordered = np.sort(np.concatenate(keys))
+        return (ordered // (_KINDS * count)).tolist(), (ordered // count % _KINDS).tolist(), (ordered % count).tolist()
 
-    def _wait(self, event: int, planned: int, until: int) -> None:
-        """Delay the start of the event, planned for then, until that time."""
-        late = until - planned - self.delay
-        if late > 0:
-            self.delay += late
-            self.waiting += late
-            self.delayed[event] += late
+    def _wait(self, event: int, late: int) -> None:
+        """Delay the start of the event."""
+        self.delay += late
+        self.waiting += late
+        self.delayed[event] += late
 
     def _leave(self, event: int, place: int) -> None:
-        move, size, planned = self.moves[place], self.sizes[place], self.starts[event + 1]
-        if isinstance(move, Recompute):
-            self.changes.append((planned + self.delay, 8 * event + END, -size))
-            return
-        tier, flying, held = self.tiers[move.tier], self.flying[move.tier], self.flying_bytes[move.tier]
-        while flying and (flying[0][0] <= planned + self.delay or held + size > tier.bytes_in_flight):
+        size, planned, tier = self.sizes[place], self.starts[event + 1], self.places[place]
+        flying, held, most = self.flying[tier], self.flying_bytes[tier], self.tiers[tier].bytes_in_flight
+        while flying and (flying[0][0] <= planned + self.delay or held + size > most):
             end, freed = flying.popleft()
             held -= freed
-            self._wait(event + 1, planned, end)
+            if end > planned + self.delay:
+                self._wait(event + 1, end - planned - self.delay)
         now = planned + self.delay
-        start = max(now, self.out_free[move.tier])
-        end = start + tier.out_nanoseconds(size)
-        self.out_free[move.tier] = self.out_ends[place] = end
+        start = max(now, self.out_free[tier])
+        end = start + self.out_times[place]
+        self.out_free[tier] = self.out_ends[place] = end
         flying.append((end, size))
-        self.flying_bytes[move.tier] = held + size
-        self.changes.append((end, FIRST, -size))
-        self.spans.append((move.buffer, move.tier, "out", size, now, start, end))
+        self.flying_bytes[tier] = held + size
+        self.changes += (end, FIRST, -size)
+        self.spans += (self.buffers[place], tier, 1, size, now, start, end)
+        if self.issuing[tier]:
+            self._wait(event + 1, self.issuing[tier])
 
     def _fetch(self, event: int, place: int) -> None:
-        move, size, now = self.moves[place], self.sizes[place], self.starts[event] + self.delay
-        tier = move.tier if isinstance(move, Swap) else ""
+        size, now, tier = self.sizes[place], self.starts[event] + self.delay, self.places[place]
         # A gap that wraps begins the step in its tier: its copy out comes later.
-        start = max(now, self.in_free[tier], 0 if move.before <= move.after else self.out_ends[place])
-        end = start + self.tiers[tier].in_nanoseconds(size)
+        start = max(now, self.in_free[tier], 0 if self.wraps[place] else self.out_ends[place])
+        end = start + self.in_times[place]
         self.in_free[tier] = self.in_ends[place] = end
-        self.changes.append((start, 8 * event + RETURN, size))
-        self.spans.append((move.buffer, tier, "in", size, now, start, end))
+        self.changes += (start, 8 * event + RETURN, size)
+        self.spans += (self.buffers[place], tier, 0, size, now, start, end)
+        if self.issuing[tier]:
+            self._wait(event, self.issuing[tier])
 
     def _remake(self, event: int, place: int) -> None:
-        move, size, now = self.moves[place], self.sizes[place], self.starts[event] + self.delay
-        recipe = self.timeline.recipe_of[move.buffer, move.before]
-        duration = round(recipe.seconds * NANOSECONDS)
-        self.changes.append((now, 8 * event + REMAKE, size + recipe.scratch_bytes))
-        self.changes.append((now + duration, 8 * event + REMAKE, -recipe.scratch_bytes))
+        now, scratch, duration = self.starts[event] + self.delay, self.scratch[place], self.remake_times[place]
+        self.changes += (now, 8 * event + REMAKE, self.sizes[place] + scratch)
+        self.changes += (now + duration, 8 * event + REMAKE, -scratch)
         self.remaking += duration
         self.delay += duration
         self.delayed[event] += duration
@@ -240,14 +271,21 @@ class SimulatedStep:
         total = self.nanoseconds
         return Simulation(
             peak_bytes=peak,
-            bound_bytes=int(bound_curve(self.timeline, self.moves).max(initial=base)),
+            bound_bytes=highest_bound(self.timeline, self.moves),
             base_bytes=self.timeline.base_bytes,
             step_seconds=total / NANOSECONDS,
             waiting_seconds=(self.waiting + total - computed) / NANOSECONDS,
             recompute_seconds=self.remaking / NANOSECONDS,
             event_starts=tuple((starts / NANOSECONDS).tolist()),
             event_bytes=event_bytes,
-            spans=tuple(self.spans),
+            spans=self._spans(),
+        )
+
+    def _spans(self) -> tuple[Span, ...]:
+        names, flat = [tier.name for tier in self.tiers], iter(self.spans)
+        return tuple(
+            (buffer, names[tier], "out" if out else "in", size, issued, start, end)
+            for buffer, tier, out, size, issued, start, end in zip(*[flat] * 7, strict=True)
         )
 
     def _curve(self, starts: Int64, base: int) -> tuple[int, tuple[int, ...]]:

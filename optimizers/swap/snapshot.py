@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import tempfile
 from pathlib import Path
@@ -26,9 +27,18 @@ class Snapshot:
         try:
             # Without a name: it goes when the process does.
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-            torch.save(self._state(), self._file)
         except OSError as error:
-            raise SwapError(f"{folder} cannot hold a copy of the model's state ({error}); name another") from error
+            raise SwapError(f"cannot make a file in {folder} ({error.strerror}); name another folder") from error
+        try:
+            torch.save(self._state(), self._file)
+            # What waits in a buffer would only fail when the state is wanted back.
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            raise SwapError(
+                f"{folder} cannot hold a copy of the model's state ({_reason(error)}); free space or name another"
+            ) from error
 
     def _state(self) -> dict[str, Any]:
         optimizer = self.optimizer
@@ -60,3 +70,11 @@ class Snapshot:
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the system said; torch reports a failed write by its own checks, the system's word behind it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return str(cause.strerror or cause) if isinstance(cause, OSError) else str(error).splitlines()[0]

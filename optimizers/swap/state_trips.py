@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +11,6 @@ from optimizers.swap.entries import Copying
 from optimizers.swap.errors import SwapError
 from optimizers.swap.itinerary import FETCH, FREE, LEAVE, Itinerary, Trip
 from optimizers.swap.tier import FileTier
-
-_log = logging.getLogger("hotbench")
 
 
 @dataclass(slots=True)
@@ -36,7 +33,7 @@ class StateTrips:
         self.tier, self.optimizer = tier, optimizer
         self.plans = {state.buffer: state for state in itinerary.state}
         self.tensors: dict[int, _Tensor] = {}
-        self._broken = False
+        self.wrapping = [trip for trip in itinerary.trips if trip.buffer in self.plans and trip.before <= trip.after]
         self._hook = None
         if optimizer is not None and self.plans:
             self._hook = optimizer.register_state_dict_pre_hook(lambda _: self.bring_home())
@@ -51,6 +48,15 @@ class StateTrips:
         """Return whether the trip is a state tensor's."""
         return trip.buffer in self.plans
 
+    def begin(self) -> None:
+        """Have away what a step begins without: after an update it has left, but not when it was brought home since."""
+        home = [trip for trip in self.wrapping if trip.buffer not in self.tensors]
+        for trip in home:
+            self._leave(trip)
+        for trip in home:
+            if trip.buffer in self.tensors:
+                self._free(self.tensors[trip.buffer])
+
     def act(self, kind: int, trip: Trip) -> None:
         """Do what is due for one of the tensors."""
         if kind == LEAVE:
@@ -62,7 +68,7 @@ class StateTrips:
 
     def _leave(self, trip: Trip) -> None:
         tensor = self._find(trip)
-        if self.tier is None or tensor is None or self._broken or tensor.untyped_storage().nbytes() != trip.bytes:
+        if self.tier is None or tensor is None or self.tier.trouble or tensor.untyped_storage().nbytes() != trip.bytes:
             return
         moved = _Tensor(tensor, trip, tensor.shape, tensor.stride())
         moved.leaving = self.tier.copy_out(tensor.untyped_storage(), trip.offset)
@@ -85,9 +91,8 @@ class StateTrips:
             return
         leaving.ticket.wait()
         if leaving.ticket.error is not None:
-            if not self._broken:
-                self._broken = True
-                _log.warning("the optimizer's state stays in memory from now on: %s", leaving.ticket.error)
+            assert self.tier is not None, "a copy was on its way there"
+            self.tier.note_failure(leaving.ticket.error)
             return
         moved.away = True
         # The tensor stays the object that the optimizer knows; its elements are in the file alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from optimizers.swap.entries import Copying
 from optimizers.swap.itinerary import BYTES_IN_FLIGHT
 from optimizers.swap.lanes import Lane, Ticket
 from optimizers.swap.swap_file import BLOCK_BYTES, CHUNK_BYTES, Staging, SwapFile, round_up
+
+_log = logging.getLogger("hotbench")
 
 SHARE_OF_PEAK = 64
 LEAST_CHUNK_BYTES = 32 << 10
@@ -39,6 +42,13 @@ class FileTier:
         self._out_staging, self._in_staging = Staging(chunk_bytes), Staging(chunk_bytes)
         self._flying: deque[tuple[Ticket, int]] = deque()
         self._flying_bytes = 0
+        self.trouble = ""
+
+    def note_failure(self, error: Exception) -> None:
+        """Note, and say once, that the file takes no more: nothing leaves from now on."""
+        if not self.trouble:
+            self.trouble = f"the swap file cannot be written ({error}); what was to leave stays in memory from now on"
+            _log.warning("%s", self.trouble)
 
     def copy_out(self, storage: torch.UntypedStorage, offset: int) -> Copying:
         """Return the copy of the storage to the file's `offset`; wait first while too much is on its way."""

@@ -125,7 +125,9 @@ class Timeline:
     @cached_property
     def nanoseconds(self) -> Int64:
         """Return each event's duration, rounded: the simulator's clock is exact."""
-        return np.array([round(event.seconds * NANOSECONDS) for event in self.events], dtype=np.int64)
+        seconds = np.array([event.seconds for event in self.events], dtype=np.float64)
+        found: Int64 = np.rint(seconds * NANOSECONDS).astype(np.int64)
+        return found
 
     @cached_property
     def starts(self) -> Int64:
@@ -143,20 +145,31 @@ class Timeline:
     @cached_property
     def born_bytes(self) -> Int64:
         """Return the bytes that each event allocates."""
-        found = [0] * len(self.events)
-        for buffer in self.buffers:
-            if buffer.born >= 0:
-                found[buffer.born] += buffer.bytes
-        return np.array(found, dtype=np.int64)
+        inside = self.born >= 0
+        return self._summed(self.born[inside], self.buffer_bytes[inside])
 
     @cached_property
     def released_bytes(self) -> Int64:
         """Return the bytes that are freed at the end of each event."""
-        found = [0] * len(self.events)
-        for buffer in self.buffers:
-            if buffer.released is not None:
-                found[buffer.released] += buffer.bytes
-        return np.array(found, dtype=np.int64)
+        released = [-1 if buffer.released is None else buffer.released for buffer in self.buffers]
+        events = np.array(released, dtype=np.int64)
+        inside = events >= 0
+        return self._summed(events[inside], self.buffer_bytes[inside])
+
+    def _summed(self, events: Int64, sizes: Int64) -> Int64:
+        found = np.zeros(len(self.events), dtype=np.int64)
+        np.add.at(found, events, sizes)
+        return found
+
+    @cached_property
+    def born(self) -> Int64:
+        """Return the event that allocates each buffer, -1 where it existed before."""
+        return np.array([buffer.born for buffer in self.buffers], dtype=np.int64)
+
+    @cached_property
+    def buffer_bytes(self) -> Int64:
+        """Return the bytes of each buffer."""
+        return np.array(self.sizes, dtype=np.int64)
 
     @property
     def seconds(self) -> float:
@@ -171,16 +184,12 @@ class Timeline:
     @cached_property
     def base_bytes(self) -> int:
         """Return the bytes live before the first event, nothing moved."""
-        return self.constant_bytes + sum(buffer.bytes for buffer in self.buffers if buffer.born < 0)
+        return self.constant_bytes + int(self.buffer_bytes[self.born < 0].sum())
 
     @cached_property
     def gaps(self) -> tuple[Gap, ...]:
         """Return the idle gaps of the buffers that may be moved, each with at least one event in it."""
-        found, count = list[Gap](), len(self.events)
-        for buffer in self.buffers:
-            if not buffer.left_alone and buffer.bytes:
-                _add_gaps(found, buffer, count)
-        return tuple(found)
+        return tuple(Gap(*row) for row in self.gap_rows.tolist())
 
     @cached_property
     def gap_set(self) -> frozenset[Gap]:
@@ -195,12 +204,17 @@ class Timeline:
     @cached_property
     def gap_sizes(self) -> Int64:
         """Return the bytes of each gap's buffer."""
-        return np.array(self.sizes, dtype=np.int64)[self.gap_rows[:, 0]]
+        return self.buffer_bytes[self.gap_rows[:, 0]]
 
     @cached_property
     def gap_rows(self) -> Int64:
         """Return the gaps as rows of (buffer, after, before)."""
-        return np.array(self.gaps, dtype=np.int64).reshape(-1, 3)
+        # Plain numbers in one list: thousands of small objects would set off the garbage collector.
+        found, count = list[int](), len(self.events)
+        for buffer in self.buffers:
+            if not buffer.left_alone and buffer.bytes:
+                _add_gaps(found, buffer, count)
+        return np.array(found, dtype=np.int64).reshape(-1, 3)
 
     @cached_property
     def gap_wraps(self) -> NDArray[np.bool_]:
@@ -216,9 +230,32 @@ class Timeline:
         return length + np.where(self.gap_wraps, self.starts[-1], 0)
 
     @cached_property
+    def gap_events(self) -> Int64:
+        """Return how many events each gap has."""
+        length: Int64 = self.gap_rows[:, 2] - self.gap_rows[:, 1] - 1
+        return length + np.where(self.gap_wraps, len(self.events), 0)
+
+    @cached_property
     def recipe_of(self) -> dict[tuple[int, int], Recipe]:
         """Return the recipes by (buffer, event before which it is made again)."""
         return {(recipe.buffer, recipe.before): recipe for recipe in self.recipes}
+
+    @cached_property
+    def gap_remaking_seconds(self) -> NDArray[np.float64]:
+        """Return how long it takes to make each gap's buffer again; infinite where that cannot be done."""
+        found = np.full(len(self.gap_rows), np.inf)
+        straight, width = np.flatnonzero(~self.gap_wraps), len(self.events) + 1
+        if not self.recipes or not len(straight):
+            return found
+        rows = self.gap_rows[straight]
+        # Gaps are listed by buffer, a buffer's in the order of its uses: so are these numbers.
+        gaps = rows[:, 0] * width + rows[:, 2]
+        wanted = np.array([recipe.buffer * width + recipe.before for recipe in self.recipes], dtype=np.int64)
+        places = np.minimum(np.searchsorted(gaps, wanted), len(gaps) - 1)
+        known = gaps[places] == wanted
+        seconds = np.array([recipe.seconds for recipe in self.recipes])
+        found[straight[places[known]]] = seconds[known]
+        return found
 
     def gap_seconds(self, gap: Gap) -> float:
         """Return how long the gap lasts if no event waits."""
@@ -237,10 +274,10 @@ def _check_buffer(position: int, buffer: Buffer, count: int) -> None:
         raise SwapError(f"buffer {position}, live from {buffer.born} to {last}, has uses {buffer.uses[:8]}")
 
 
-def _add_gaps(found: list[Gap], buffer: Buffer, count: int) -> None:
+def _add_gaps(found: list[int], buffer: Buffer, count: int) -> None:
     uses = buffer.uses
     for after, before in pairwise(uses):
         if before - after > 1:
-            found.append(Gap(buffer.index, after, before))
+            found += (buffer.index, after, before)
     if uses and buffer.born < 0 and buffer.released is None and uses[0] + count - uses[-1] > 1:
-        found.append(Gap(buffer.index, uses[-1], uses[0]))
+        found += (buffer.index, uses[-1], uses[0])

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optimizers.swap.recipes import find_recipes
+from optimizers.swap.recipes import Recipes, find_recipes
+from optimizers.swap.run_timeline import LEAST_BYTES
 from optimizers.swap.timeline import Buffer, Event, Int64, Timeline
 from optimizers.swap.trace import StepTrace, TracedStorage
-
-LEAST_BYTES = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,12 @@ class TracedTimeline:
 
 
 def build_timeline(
-    trace: StepTrace, reserve_bytes: int = 0, least_bytes: int = LEAST_BYTES, copy_seconds_per_byte: float = 0.0
+    trace: StepTrace,
+    reserve_bytes: int = 0,
+    least_bytes: int = LEAST_BYTES,
+    copy_seconds_per_byte: float = 0.0,
+    recompute: bool = True,
+    op_seconds: float = 0.0,
 ) -> TracedTimeline:
     """Return the timeline of the trace.
 
@@ -41,6 +45,8 @@ def build_timeline(
     backward. What cannot be moved is one curve: constant bytes, and what each event takes beyond them.
     reserve_bytes: what swapping itself takes. least_bytes: smaller tensors stay.
     copy_seconds_per_byte: what a copy out and back takes; something that takes longer to make again is not made again.
+    recompute: with recipes; their inputs are needed as early as they are, which costs swaps alone part of their gaps.
+    op_seconds: what repeating an op takes beside the op itself.
     """
     events = tuple(
         Event(index, "update" if trace.updates and index == trace.updates[1] else f"mark {index}", seconds)
@@ -66,7 +72,11 @@ def build_timeline(
         events, tuple(replace(buffer, index=index) for index, buffer in enumerate(everything)), constant + reserve_bytes
     )
     numbers = {index: storage.number for index, storage in enumerate(movable)}
-    found = find_recipes(trace, timeline, numbers, copy_seconds_per_byte)
+    found = (
+        find_recipes(trace, timeline, numbers, copy_seconds_per_byte, op_seconds)
+        if recompute
+        else Recipes(timeline.buffers, (), {})
+    )
     return TracedTimeline(
         replace(timeline, buffers=found.buffers, recipes=found.recipes).check(),
         numbers,

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from analyzer.graph import Edge, Graph, GraphError, total_self_seconds
+from analyzer.graph import Edge, Graph, GraphError
 from tests.synthetic import Call, make_run
 
 NESTED = [
@@ -17,7 +17,6 @@ NESTED = [
 def test_an_empty_graph_holds():
     graph = Graph((), (), ()).check()
     assert list(graph.leaves()) == [] and list(graph.top_level()) == []
-    assert total_self_seconds(graph.ops) == 0.0
 
 
 def test_children_leaves_and_top_level_of_a_nested_call():
@@ -26,10 +25,6 @@ def test_children_leaves_and_top_level_of_a_nested_call():
     assert [op.index for op in graph.leaves()] == [1, 2, 4]
     assert graph.top_level_of == (0, 0, 0, -1, 4)
     assert [op.name for op in graph.top_level()] == ["aten::linear", "aten::add_"]
-
-
-def test_self_times_add_up():
-    assert total_self_seconds(make_run(NESTED).graph.ops) == pytest.approx(8e-6)
 
 
 def broken(graph, **changes):

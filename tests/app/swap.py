@@ -55,7 +55,13 @@ def training_run(layers=9, elements=64_001):
     """Return a run whose forward makes an activation an op, each read again in the backward, in reverse."""
     forward = [Call("aten::gelu", seconds=2e-3, reads=(k - 1,) if k else (), elements=elements) for k in range(layers)]
     backward = [
-        Call("aten::gelu_backward", seconds=3e-3, reads=(layers + k - 1, layers - 1 - k), elements=elements)
+        Call(
+            "aten::gelu_backward",
+            seconds=3e-3,
+            reads=(layers + k - 1, layers - 1 - k),
+            elements=elements,
+            phase="backward",
+        )
         for k in range(layers)
     ]
     run = make_run([*forward, *backward], training=True, step_seconds=0.06)

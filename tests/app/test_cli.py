@@ -51,6 +51,8 @@ def test_every_command_takes_a_store_and_json(capsys, command):
     [
         ((), "the following arguments are required: COMMAND; see `hotbench --help`"),
         (("placement",), "invalid choice: 'placement'"),
+        (("--store", "s", "list"), "--store stands before the command; write it behind: hotbench COMMAND --store"),
+        (("--json", "list"), "--json stands before the command"),
         (("profile",), "the following arguments are required: FILE.py:FUNCTION; see `hotbench profile --help`"),
         (("profile", "a.py:f", "--steps", "0"), "'0' is no count; give a whole number from 1 on"),
         (("profile", "a.py:f", "--threads", "many"), "'many' is no count"),

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from analyzer.errors import HotbenchError
-from benchmarks import fusion
+from benchmarks import command, fusion
 from benchmarks.contract import Promise, missing_promises
 from benchmarks.fusion import BENCHMARK, Effort, measure, promises, rows_of
 from benchmarks.fusion_merge import keep
@@ -168,20 +168,39 @@ def test_a_case_that_is_measured_again_replaces_what_was_there_of_it_and_nothing
     measured = tmp_path / "measured.json"
     for case, ours in (("encoder", 1.0), ("encoder-nonmatmul", 2.0), ("encoder", 3.0)):
         measured.write_text(json.dumps(result(case, ours)))
-        path = keep(BENCHMARK, measured, [case], tmp_path / "results")
+        path = keep(BENCHMARK, measured, [case], [1], tmp_path / "results")
     found = json.loads(path.read_text())
     assert {row["case"]: row["ours"] for row in found["rows"]} == {"encoder": 3.0, "encoder-nonmatmul": 2.0}
     assert len(found["rows"]) == len(found["missing"]) == len(found["details"]) == 2
     assert found["details"]["encoder, 1 threads"] == {"measured": 3.0}
 
 
+def test_what_was_measured_on_other_threads_stays_and_a_reason_stands_once(tmp_path):
+    one, two = result("encoder", 1.0), result("encoder", 2.0)
+    two["rows"][0]["threads"], two["details"] = 2, {"encoder, 2 threads": {"measured": 2.0}}
+    one["missing"] = two["missing"] = [{"peer": ONNX, "why": "not installed"}]
+    measured = tmp_path / "measured.json"
+    for count, found in enumerate((one, two), start=1):
+        measured.write_text(json.dumps(found))
+        path = keep(BENCHMARK, measured, ["encoder"], [count], tmp_path / "results")
+    found = json.loads(path.read_text())
+    assert [(row["threads"], row["ours"]) for row in found["rows"]] == [(1, 1.0), (2, 2.0)]
+    assert found["missing"] == one["missing"] and len(found["details"]) == 2
+
+
 def test_results_of_different_environments_are_not_mixed(tmp_path):
     measured = tmp_path / "measured.json"
     measured.write_text(json.dumps(result("encoder", 1.0)))
-    keep(BENCHMARK, measured, ["encoder"], tmp_path)
+    keep(BENCHMARK, measured, ["encoder"], [1], tmp_path)
     measured.write_text(json.dumps(result("encoder", 2.0, python="3.12")))
     with pytest.raises(HotbenchError, match="measured with another python; remove it"):
-        keep(BENCHMARK, measured, ["encoder"], tmp_path)
+        keep(BENCHMARK, measured, ["encoder"], [1], tmp_path)
+
+
+def test_some_cases_are_measured_on_the_threads_that_are_asked_for(workers, monkeypatch):
+    monkeypatch.setattr(command, "main", lambda benchmark, *_: benchmark.measure(fusion.Settings(quick=False)))
+    fusion.main(["--case", "encoder", "--threads", "2"])
+    assert {(case, threads) for case, _, threads in workers.started} == {("encoder", 2)}
 
 
 def test_an_unknown_case_is_one_line_and_exit_code_two(capsys):

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu import contest, launch, movers, pointwise, quantized_gemv, recurrent, rivals, row_reduction
+from benchmarks.gpu import (
+    contest,
+    launch,
+    movers,
+    pointwise,
+    quantized_gemm,
+    quantized_gemv,
+    recurrent,
+    rivals,
+    row_reduction,
+)
 from benchmarks.gpu.contest import OURS, Contest, Rival, build_rivals, figures_of
 from benchmarks.gpu.findings import Bar
 from kernels.cuda import kernel as cuda_kernel
@@ -62,6 +72,10 @@ CONTESTS: dict[str, Callable[[], Contest]] = {
     "lstm": lambda: recurrent.contest(recurrent.Layer(LSTM, 1, 12, judged=True), 5, "cpu"),
     "gru": lambda: recurrent.contest(recurrent.Layer(GRU, 2, 7), 5, "cpu"),
     **{kind.name: lambda kind=kind: quantized_gemv.contest(kind, 37, 300, "cpu") for kind in quantized_gemv.KINDS},
+    **{
+        f"{kind.name}-batch": lambda kind=kind: quantized_gemm.contest(kind, 40, 304, 24, "cpu")
+        for kind in quantized_gemm.FORMATS
+    },
 }
 
 

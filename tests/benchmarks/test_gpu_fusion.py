@@ -36,7 +36,7 @@ def test_every_rival_of_a_fused_model_computes_the_same(monkeypatch: pytest.Monk
 
 def test_the_models_are_those_that_the_bars_name() -> None:
     names = {task.id for task in fusion.tasks("")}
-    assert names == {"rammer-lstm", "lstm-t100-b1-h256", "encoder"}
+    assert names == {"rammer-lstm", "lstm-t100-b1-h256", "encoder", "heads"}
     (lstm,) = (model for model in fusion.MODELS if model.name == "rammer-lstm")
     assert {peer: bar.at_least for peer, bar in lstm.bars} == {fusion.EAGER: 34.0, fusion.CUDNN: 2.0}
     assert fusion.Masked()(torch.randn(1, 128, 384)).shape == (1, 128, 384)

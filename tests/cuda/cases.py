@@ -14,10 +14,12 @@ from tests.cuda import (
     loop_cases,
     pack_cases,
     pointwise_cases,
+    quantized_gemm_cases,
     quantized_gemv_cases,
     recurrent_cases,
     row_reduction_cases,
     shared_cases,
+    together_cases,
 )
 from tests.cuda.case import Case
 
@@ -31,6 +33,8 @@ CASES: tuple[Case, ...] = (
     *pack_cases.CASES,
     *row_reduction_cases.CASES,
     *quantized_gemv_cases.CASES,
+    *quantized_gemm_cases.CASES,
+    *together_cases.CASES,
 )
 FORMS: tuple[tuple[Case, str], ...] = tuple((case, form) for case in CASES for form in case.bounds)
 

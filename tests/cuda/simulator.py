@@ -57,6 +57,8 @@ def install() -> None:
     module.ballot_sync = lambda self, mask, flag: sum(1 << lane for lane, f in _vote(mask, flag).items() if f)
     module.any_sync = lambda self, mask, flag: any(_vote(mask, flag).values())
     module.all_sync = lambda self, mask, flag: all(_vote(mask, flag).values())
+    # What each lane of the warp brings, by lane: of this simulator alone, for functions that tensor cores compute.
+    module.warp_values = lambda self, value: _vote(0xFFFFFFFF, value)
 
 
 def _collect_block(manager: Any, grid_point: tuple[int, ...], *arguments: Any) -> None:

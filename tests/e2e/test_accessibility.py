@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, Page
 
 from app.pages import HIDDEN, PAGES
 from tests.e2e.accessible import assert_accessible
 from tests.e2e.conftest import WORKLOADS
 from tests.e2e.places import path_of, places
-from tests.e2e.server_process import ServerProcess, serving
-from tests.e2e.stored import Stored, fill
+from tests.e2e.server_process import serving
+from tests.e2e.stored import Stored
 from tests.e2e.watched import visit, watched
 
 NAMES = tuple(places(Stored(WORKLOADS, "", "", "", "", "", "")))
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Stored:
-    return fill(tmp_path_factory.mktemp("accessible") / "store")
-
-
-@pytest.fixture(scope="module")
-def server(stored: Stored) -> Iterator[ServerProcess]:
-    with serving(stored.place, [WORKLOADS]) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def context(server: ServerProcess, browser: Browser) -> Iterator[BrowserContext]:
-    with watched(browser, server.url) as (opened, _):
-        yield opened
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    opened = context.new_page()
-    yield opened
-    opened.close()
 
 
 def test_every_page_is_among_the_places():

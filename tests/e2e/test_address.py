@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.conftest import WORKLOADS
 from tests.e2e.places import address
-from tests.e2e.server_process import ServerProcess, serving
-from tests.e2e.stored import Stored, fill
+from tests.e2e.server_process import ServerProcess
+from tests.e2e.stored import Stored
 from tests.e2e.watched import settle, visit, watched
 
 ROW = ".ag-center-cols-container .ag-row"
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Stored:
-    return fill(tmp_path_factory.mktemp("address") / "store")
-
-
-@pytest.fixture(scope="module")
-def server(stored: Stored) -> Iterator[ServerProcess]:
-    with serving(stored.place, [WORKLOADS]) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def context(server: ServerProcess, browser: Browser) -> Iterator[BrowserContext]:
-    with watched(browser, server.url) as (opened, _):
-        yield opened
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    opened = context.new_page()
-    yield opened
-    opened.close()
 
 
 def query_of(page: Page) -> dict[str, str]:

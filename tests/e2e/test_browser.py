@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import browser
+from tests.e2e.conftest import require_browser
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,21 +75,17 @@ def test_a_failed_installation_gives_apts_own_reason(empty_path: Path):
         browser.ensure(is_root=True)
 
 
-def run_a_test_without_browser(empty_path: Path, ci: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"CI": ci}
-    test = "tests/e2e/test_address.py"
-    command = [sys.executable, "-m", "pytest", "-rs", "-x", "-p", "no:cacheprovider", test]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-
-
 def test_without_browser_a_test_is_skipped_with_the_reason(empty_path: Path):
     assert shutil.which("chromium") is None
-    done = run_a_test_without_browser(empty_path, ci="")
+    command = [sys.executable, "-m", "pytest", "-rs", "-x", "-p", "no:cacheprovider", "tests/e2e/test_address.py"]
+    environment = os.environ | {"CI": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0
     assert " skipped" in done.stdout and " passed" not in done.stdout
     assert browser.COMMAND in done.stdout.replace("\n", " ")
 
 
-def test_under_ci_its_absence_is_a_failure(empty_path: Path):
-    done = run_a_test_without_browser(empty_path, ci="true")
-    assert done.returncode == 1 and "no chromium on PATH" in done.stdout
+def test_under_ci_its_absence_is_a_failure(empty_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no chromium on PATH"):
+        require_browser()

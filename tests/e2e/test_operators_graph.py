@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from app.store import open_store
-from tests.app.derived.values import stored, unrolled
+from tests.e2e.optimized import Optimized
 from tests.e2e.places import address
-from tests.e2e.server_process import ServerProcess, serving
-from tests.e2e.watched import settle, visit, watched
+from tests.e2e.watched import settle, visit
 
 ZEROS, BODY = 1, 3
 """Nodes of the tree: the op before the loop, the first place of its body."""
@@ -27,24 +24,10 @@ _AT = """(node) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> tuple[str, str]:
-    """Return (store's folder, run of a loop of a hundred turns)."""
-    place = tmp_path_factory.mktemp("graph") / "store"
-    with open_store(str(place)) as store:
-        return str(place), stored(store, unrolled(100), lines=4).id
-
-
-@pytest.fixture(scope="module")
-def server(run: tuple[str, str]) -> Iterator[ServerProcess]:
-    with serving(run[0]) as started:
-        yield started
-
-
 @pytest.fixture
-def page(server: ServerProcess, browser: Browser) -> Iterator[Page]:
-    with watched(browser, server.url) as (context, _):
-        yield context.new_page()
+def run(optimized: Optimized) -> str:
+    """Return the run of a loop of a hundred turns."""
+    return optimized.loop
 
 
 def selected(page: Page) -> dict[str, str]:
@@ -65,8 +48,8 @@ def double_click(page: Page, node: int) -> None:
     settle(page)
 
 
-def test_a_double_click_opens_a_group_in_place_and_another_closes_it(page: Page, run: tuple[str, str]):
-    visit(page, address("/graph", run=run[1]))
+def test_a_double_click_opens_a_group_in_place_and_another_closes_it(page: Page, run: str):
+    visit(page, address("/graph", run=run))
     page.wait_for_function(_DRAWN)
     assert nodes(page) == 6
     double_click(page, BODY)
@@ -75,8 +58,8 @@ def test_a_double_click_opens_a_group_in_place_and_another_closes_it(page: Page,
     page.wait_for_function("() => window.hotbench.graph.nodes().length === 6")
 
 
-def test_what_is_clicked_is_selected_and_comes_back_after_a_reload(page: Page, run: tuple[str, str]):
-    visit(page, address("/graph", run=run[1]))
+def test_what_is_clicked_is_selected_and_comes_back_after_a_reload(page: Page, run: str):
+    visit(page, address("/graph", run=run))
     page.wait_for_function(_DRAWN)
     page.mouse.click(*page.evaluate(_AT, ZEROS))
     expect(page.locator("#graph-details")).to_contain_text("aten::zeros")
@@ -86,8 +69,8 @@ def test_what_is_clicked_is_selected_and_comes_back_after_a_reload(page: Page, r
     assert page.evaluate("window.hotbench.graph.elements('.marked').data('op')") == 0
 
 
-def test_the_list_does_what_the_picture_does_with_the_keyboard_alone(page: Page, run: tuple[str, str]):
-    visit(page, address("/graph", run=run[1]))
+def test_the_list_does_what_the_picture_does_with_the_keyboard_alone(page: Page, run: str):
+    visit(page, address("/graph", run=run))
     page.wait_for_function(_DRAWN)
     page.get_by_role("button", name="Open sigmoid").focus()
     page.keyboard.press("Enter")
@@ -98,8 +81,8 @@ def test_the_list_does_what_the_picture_does_with_the_keyboard_alone(page: Page,
     expect(page.locator("#graph-details")).to_contain_text("aten::zeros")
 
 
-def test_an_op_selected_in_the_list_is_marked_in_the_graph(page: Page, run: tuple[str, str]):
-    visit(page, address("/operators", run=run[1]))
+def test_an_op_selected_in_the_list_is_marked_in_the_graph(page: Page, run: str):
+    visit(page, address("/operators", run=run))
     page.locator(".ag-row[row-index='0'] [col-id='name']").click()
     expect(page.locator("#operators-details")).to_contain_text("op 0")
     page.get_by_role("link", name="Show in the graph").click()
@@ -107,8 +90,8 @@ def test_an_op_selected_in_the_list_is_marked_in_the_graph(page: Page, run: tupl
     assert selected(page)["op"] == "0"
 
 
-def test_search_order_and_list_last_over_a_reload_and_go_into_the_csv(page: Page, run: tuple[str, str]):
-    visit(page, address("/operators", run=run[1]))
+def test_search_order_and_list_last_over_a_reload_and_go_into_the_csv(page: Page, run: str):
+    visit(page, address("/operators", run=run))
     page.get_by_label("Search the ops").fill("sigmoid")
     expect(page.locator("#operators-count")).to_have_text("100 ops chosen by the filter")
     page.locator(".ag-header-cell[col-id='op'] .ag-header-cell-label").click()

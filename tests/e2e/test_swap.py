@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.store import open_store
-from tests.app.swap import save_swap, swap_view, training_run
-from tests.app.values import report_candidate, report_experiment
 from tests.e2e.accessible import assert_accessible
+from tests.e2e.optimized import Optimized, Proven
 from tests.e2e.places import address
-from tests.e2e.server_process import ServerProcess, serving
-from tests.e2e.stored import save
+from tests.e2e.server_process import ServerProcess
 from tests.e2e.watched import NARROW, visit, watched
 
 _BUDGET = 'input[id*=\'"option":"budget"\'][id*=\'"optimizer":"swap"\']'
 
 
-@dataclass(frozen=True)
-class Swapped:
-    """The ids of what is in the store at `place`."""
-
-    place: Path
-    run: str
-    experiment: str
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Swapped:
-    """Return a store with a training run and an experiment that keeps a budget."""
-    place = tmp_path_factory.mktemp("swap") / "store"
-    with open_store(str(place)) as store:
-        run = save(store, training_run())
-        drawn = report_experiment(run, report_candidate(run))
-        return Swapped(place, run.id, save_swap(store, run, drawn, swap_view()))
-
-
-@pytest.fixture(scope="module")
-def server(stored: Swapped) -> Iterator[ServerProcess]:
-    with serving(stored.place) as started:
-        yield started
-
-
 @pytest.fixture
-def page(server: ServerProcess, browser: Browser) -> Iterator[Page]:
-    with watched(browser, server.url) as (context, _):
-        yield context.new_page()
+def swapped(optimized: Optimized) -> Proven:
+    return optimized.swapped
 
 
-def test_the_slider_plans_anew_marks_the_curve_and_fills_the_form(page: Page, stored: Swapped):
-    visit(page, address("/optimize", run=stored.run))
+def test_the_slider_plans_anew_marks_the_curve_and_fills_the_form(page: Page, swapped: Proven):
+    visit(page, address("/optimize", run=swapped.run))
     shown = page.locator("#swap-simulated")
     expect(shown).to_contain_text("60.0 % of the step's own peak")
     expect(page.locator("#swap-memory-simulated .main-svg").first).to_be_visible()
@@ -67,8 +34,8 @@ def test_the_slider_plans_anew_marks_the_curve_and_fills_the_form(page: Page, st
     assert marked == 1 and page.locator("#optimizer-swap").get_by_text("simulated", exact=True).count() >= 1
 
 
-def test_a_budget_that_cannot_be_kept_is_said_and_no_point_is_marked(page: Page, stored: Swapped):
-    visit(page, address("/optimize", run=stored.run))
+def test_a_budget_that_cannot_be_kept_is_said_and_no_point_is_marked(page: Page, swapped: Proven):
+    visit(page, address("/optimize", run=swapped.run))
     expect(page.locator("#swap-simulated")).to_contain_text("60.0 %")
     page.locator("#optimizer-swap").get_by_role("button", name="Options").click()
     page.locator(_BUDGET).fill("12KiB")
@@ -78,10 +45,10 @@ def test_a_budget_that_cannot_be_kept_is_said_and_no_point_is_marked(page: Page,
 
 
 def test_an_experiment_shows_memory_moves_and_lanes_on_a_phone_too(
-    server: ServerProcess, browser: Browser, stored: Swapped
+    server: ServerProcess, browser: Browser, swapped: Proven
 ):
     with watched(browser, server.url, width=NARROW, scheme="dark") as (context, _):
-        page = visit(context.new_page(), address("/experiments", experiment=stored.experiment))
+        page = visit(context.new_page(), address("/experiments", experiment=swapped.experiment))
         card = page.locator("#section-swap")
         expect(card.locator(".main-svg").first).to_be_visible()
         expect(card).to_contain_text("Tensor")

@@ -77,8 +77,9 @@ class Watch:
         dialog.dismiss()
 
     def check(self) -> None:
-        """Raise AssertionError unless everything went well."""
+        """Raise AssertionError unless everything went well since the last check."""
         left = [text for text in self.troubles if not any(pattern.search(text) for pattern in self.tolerated)]
+        self.troubles.clear()
         assert not left, "\n".join(left[:20])
 
     def _add(self, text: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from analyzer.errors import HotbenchError
 from optimizers import registry
+from optimizers.fusion.optimizer import FusionOptions
 from optimizers.plan import Options
 from optimizers.settings import parse_settings, read_options
 
@@ -44,6 +45,13 @@ def test_each_type_is_read():
     texts = ("steps=7", "rate=1e-3", "fast=True", "limit=2", "method=hessian")
     assert read(*(f"made-up.{text}" for text in texts)) == MadeUpOptions(7, 1e-3, True, 2.0, "hessian")
     assert read("made-up.limit=none").limit is None
+
+
+def test_the_example_that_the_message_gives_is_accepted():
+    with pytest.raises(HotbenchError, match="such as") as caught:
+        parse_settings(["steps=7"])
+    option, _, value = str(caught.value).rpartition(" ")[2].removeprefix("fusion.").partition("=")
+    assert getattr(FusionOptions(**{option: float(value)}), option) == float(value)
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,8 @@ def test_a_job_killed_together_with_its_server_has_failed_after_the_restart(stor
     first.kill()
     os.kill(job.process["pid"], signal.SIGKILL)
     first.wait()
+    # A signal takes effect later: a process that still ends is watched as one that lives.
+    until(lambda: gone(job.process["pid"]), "the job's process is gone")
     assert jobs.get(job.id).state == "running"
     with running(store, jobs):
         failed = ended(jobs, job.id)

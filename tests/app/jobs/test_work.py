@@ -6,9 +6,8 @@ import pytest
 
 from analyzer.measurement import Measurement
 from app import workbench
-from app.jobs.errors import JobError
 from app.jobs.queue import Jobs
-from app.jobs.work import KINDS, kind_named, settle
+from app.jobs.work import KINDS, settle
 from app.store import open_store
 from app.store.keeps import kept
 from optimizers.pipeline import Outcome, Proposal
@@ -93,11 +92,6 @@ def test_a_comparison_returns_its_verdict_without_the_ops(calls):
 def test_an_export_returns_the_artifact_of_the_store(calls):
     calls.answers["export_to_store"] = SimpleNamespace(id="artifact-1")
     assert do("export", {"experiment": "experiment-1"}) == {"artifact": "artifact-1"}
-
-
-def test_an_unknown_kind_is_named_with_those_there_are():
-    with pytest.raises(JobError, match="no job kind 'dance'; known: profile, optimize, compare, export"):
-        kind_named("dance")
 
 
 def test_a_proven_candidate_is_marked_as_kept_once_and_by_who_asked(stored):

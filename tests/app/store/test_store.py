@@ -50,6 +50,8 @@ def test_an_empty_store_says_how_to_fill_it(store):
         store.find("latest")
     with pytest.raises(StoreError, match="make one with `hotbench optimize"):
         store.find("latest", ("experiment",))
+    with pytest.raises(StoreError, match="make one with `hotbench publish"):
+        store.find("latest", ("report",))
 
 
 def test_an_ambiguous_beginning_lists_what_it_may_mean(store):

@@ -3,12 +3,11 @@
 import pytest
 
 from app.store import Entry
-from app.store.reviews import Comment, Review
+from app.store.reviews import Review
 from app.views.report import (
     anchors,
     artifact_words,
     current_digest,
-    of_anchor,
     read_anchor,
     report_rows,
     review_state,
@@ -115,8 +114,3 @@ def test_an_anchor_leads_to_where_it_is_shown():
 def test_an_anchor_that_the_run_does_not_have_keeps_its_text(value):
     run = report_run()
     assert value.partition(":")[2] in read_anchor(value, run, report_diagnosis(run)).label
-
-
-def test_remarks_are_found_by_what_they_are_about():
-    said = [Comment(index, "r", anchor, "ada", "2026", "t") for index, anchor in enumerate(["", "op:1", ""])]
-    assert [comment.id for comment in of_anchor(said, "")] == [0, 2]

@@ -58,7 +58,8 @@ def test_optimize_rebuilds_from_the_workers_file_and_keeps_the_runs_id(monkeypat
 def test_export_rebuilds_from_the_workers_file(monkeypatch, tmp_path, values):
     seen = []
 
-    def export_artifact(candidate, experiment, folder):
+    def export_artifact(candidate, experiment, folder, format):
+        assert format == "torch"
         seen.append((candidate.id, candidate.reference.path, experiment.id))
         return Artifact("artifact-1", ("load.py",), "0" * 64, "load it", 0.0)
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernels.compiler.attention_compile import compile_attention
 from kernels.compiler.attention_ir import MOST_STACK_BYTES, AttentionKernel, Mask, verify_attention
 from kernels.compiler.attention_plan import cut
 from kernels.compiler.attention_print import print_attention
 from kernels.compiler.attention_reference import evaluate_attention
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.ir import IrError
 
 GUARD = np.float32(-7.5e6)
@@ -40,7 +40,7 @@ def inputs(kernel: AttentionKernel, rng) -> list[np.ndarray]:
 
 
 def run(kernel, arrays, cache, threads=1) -> np.ndarray:
-    compiled = compile_attention(kernel, cache)
+    compiled = compile_kernel(kernel, cache)
     room = np.full(arrays[-1].size + 32, GUARD)
     out = room[16:-16]
     compiled(*(array.ctypes.data for array in arrays[:-1]), out.ctypes.data, threads=threads)
@@ -166,7 +166,7 @@ def test_memory_between_the_results_is_left_alone(kernel_cache):
 
 def test_threads_share_the_work(kernel_cache):
     kernel = attention((3, 2), queries=70, keys=70, depth=32, width=32)
-    compiled = compile_attention(kernel, kernel_cache)
+    compiled = compile_kernel(kernel, kernel_cache)
     assert compiled.parallel, compiled.serial_reason
     one = check(kernel, kernel_cache, seed=5)
     for threads in (2, 3):
@@ -175,7 +175,7 @@ def test_threads_share_the_work(kernel_cache):
 
 def test_a_second_time_it_comes_from_the_cache(kernel_cache):
     kernel = attention()
-    first, second = compile_attention(kernel, kernel_cache), compile_attention(kernel, kernel_cache)
+    first, second = compile_kernel(kernel, kernel_cache), compile_kernel(kernel, kernel_cache)
     assert second.from_cache and second.path == first.path and second.source == first.source
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from kernels.compiler.call_table import CallTable, TableCall, native_address, serial_table, team_table
-from kernels.compiler.compile import FUNCTION, compile_region
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.ir import Access, Buffer, Region, Store, Value
+from kernels.compiler.loaded import FUNCTION
 
 SIZE = 37
 
@@ -28,7 +29,7 @@ def add_one_to_double(tmp_path_factory):
         Buffer("out", "float32", SIZE, True),
     )
     region = Region((SIZE,), 0, buffers, values, (Store(3, Access(2, 0, (1,))),))
-    compiled = compile_region(region, tmp_path_factory.mktemp("kernels"))
+    compiled = compile_kernel(region, tmp_path_factory.mktemp("kernels"))
     return compiled, native_address(getattr(compiled._module, FUNCTION))
 
 

@@ -1,5 +1,7 @@
 """The disk cache, the process's OpenMP pool, and what an artifact carries."""
 
+import ast
+import inspect
 import json
 import os
 import subprocess
@@ -12,8 +14,9 @@ import numpy as np
 import pytest
 
 from kernels.compiler import cache, openmp
-from kernels.compiler.compile import compile_region
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.ir import IrError, Region
+from kernels.compiler.kinds import KINDS
 from kernels.compiler.standalone import LOADER_FILE, render_standalone
 from tests.kernels.compiler.regions import Builder, lstm_cell
 
@@ -55,17 +58,17 @@ def run_python(code: str, folder: Path, **environment: str) -> str:
 
 IN_ANOTHER_PROCESS = """
 from pathlib import Path
-from tests.kernels.compiler.test_compile import compile_region, doubled, works
-kernel = compile_region(doubled(), Path({folder!r}))
+from tests.kernels.compiler.test_compile import compile_kernel, doubled, works
+kernel = compile_kernel(doubled(), Path({folder!r}))
 print(kernel.from_cache, works(kernel))
 """
 
 
 def test_a_second_process_finds_the_kernel_in_the_cache(tmp_path):
-    first = compile_region(doubled(), tmp_path)
+    first = compile_kernel(doubled(), tmp_path)
     assert not first.from_cache and works(first)
     assert run_python(IN_ANOTHER_PROCESS.format(folder=str(tmp_path)), ROOT) == "True True"
-    again = compile_region(doubled(), tmp_path)
+    again = compile_kernel(doubled(), tmp_path)
     assert again.from_cache and works(again)
     assert again.source == first.source == again.path.read_text()
     assert [path.name for path in tmp_path.iterdir()] == [again.path.parent.name]
@@ -73,25 +76,25 @@ def test_a_second_process_finds_the_kernel_in_the_cache(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".py", ".nbi", ".nbc", ".json"])
 def test_a_corrupt_cache_entry_is_built_again(suffix, tmp_path):
-    entry = compile_region(doubled(), tmp_path).path.parent
+    entry = compile_kernel(doubled(), tmp_path).path.parent
     damaged = next(path for path in entry.rglob(f"*{suffix}") if path.is_file())
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-    kernel = compile_region(doubled(), tmp_path)
+    kernel = compile_kernel(doubled(), tmp_path)
     assert not kernel.from_cache and works(kernel)
-    kernel = compile_region(doubled(), tmp_path)
+    kernel = compile_kernel(doubled(), tmp_path)
     assert kernel.from_cache and works(kernel)
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_an_entry_that_lacks_a_file_is_built_again(tmp_path):
-    entry = compile_region(doubled(), tmp_path).path.parent
+    entry = compile_kernel(doubled(), tmp_path).path.parent
     next(entry.rglob("*.nbc")).unlink()
-    assert not compile_region(doubled(), tmp_path).from_cache
+    assert not compile_kernel(doubled(), tmp_path).from_cache
 
 
 def test_threads_that_compile_the_same_region_at_once_all_get_it(tmp_path):
     kernels = []
-    threads = [threading.Thread(target=lambda: kernels.append(compile_region(doubled(), tmp_path))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: kernels.append(compile_kernel(doubled(), tmp_path))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -109,28 +112,58 @@ def test_two_processes_that_compile_the_same_region_at_once_both_get_it(tmp_path
     for thread in threads:
         thread.join()
     assert len(printed) == 2 and all(line.endswith("True") for line in printed)
-    assert compile_region(doubled(), tmp_path).from_cache
+    assert compile_kernel(doubled(), tmp_path).from_cache
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_key_changes_with_region_versions_processor_and_compiler(monkeypatch):
-    keys = {cache.entry_key(doubled()), cache.entry_key(doubled(6)), cache.entry_key(doubled(5, 3.0))}
+def test_the_key_changes_with_kernel_kind_versions_processor_and_compiler(monkeypatch):
+    keys = {cache.entry_key("region", region.key()) for region in (doubled(), doubled(6), doubled(5, 3.0))}
+    keys |= {cache.entry_key("product", doubled().key()), cache.entry_key("region", doubled().key(), ("gemm*.py",))}
     for position in range(len(cache.toolchain())):
         changed = list(cache.toolchain())
         changed[position] += "-other"
         with monkeypatch.context() as patch:
             patch.setattr(cache, "toolchain", lambda changed=changed: tuple(changed))
-            keys.add(cache.entry_key(doubled()))
+            keys.add(cache.entry_key("region", doubled().key()))
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "compiler_hash", lambda: "another")
-        keys.add(cache.entry_key(doubled()))
-    assert len(keys) == 3 + len(cache.toolchain()) + 1
+        patch.setattr(cache, "compiler_hash", lambda sources: "another")
+        keys.add(cache.entry_key("region", doubled().key()))
+    assert len(keys) == 5 + len(cache.toolchain()) + 1
 
 
 def test_buffer_names_do_not_change_the_key():
     region = doubled()
     renamed = replace(region, buffers=tuple(replace(buffer, name="other") for buffer in region.buffers))
-    assert cache.entry_key(renamed) == cache.entry_key(region)
+    assert renamed.key() == region.key()
+
+
+def imported_by(path: Path) -> set[Path]:
+    """Return the files of kernels/ that a module imports, itself or through another."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kernels."):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                files = [ROOT / f"{name.replace('.', '/')}.py" for name in names]
+                waiting += [file for file in files if file.is_file()]
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_a_change_of_any_module_that_prints_a_kind_of_kernel_makes_another_key(kind):
+    folder = Path(cache.__file__).parent
+    printer = inspect.getclosurevars(kind.printed).nonlocals.get("print_one", kind.printed)
+    patterns = (*(f"{module}.py" for module in cache._MODULES), *kind.sources)
+    hashed = {path.resolve() for pattern in patterns for path in folder.glob(pattern)}
+    assert all(list(folder.glob(pattern)) for pattern in patterns), patterns
+    running = {folder / f"{name}.py" for name in ("cache", "loaded", "loading", "openmp")}  # they print nothing
+    missing = imported_by(Path(inspect.getfile(printer))) - hashed - running
+    assert not {path.name for path in missing}
 
 
 def test_the_default_folder_is_the_environments_or_the_users(monkeypatch, tmp_path):
@@ -143,19 +176,19 @@ def test_the_default_folder_is_the_environments_or_the_users(monkeypatch, tmp_pa
 
 def test_a_broken_region_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(IrError, match="extent 0"):
-        compile_region(replace(doubled(), domain=(0,)), tmp_path)
+        compile_kernel(replace(doubled(), domain=(0,)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_another_number_of_addresses_is_a_type_error(kernel_cache):
     with pytest.raises(TypeError):
-        compile_region(doubled(), kernel_cache)(1)
+        compile_kernel(doubled(), kernel_cache)(1)
 
 
 def test_a_kernel_says_why_it_runs_on_one_thread(kernel_cache, monkeypatch):
-    assert "too small" in compile_region(doubled(), kernel_cache).serial_reason
+    assert "too small" in compile_kernel(doubled(), kernel_cache).serial_reason
     monkeypatch.setattr(openmp, "mapped_libraries", lambda: ())
-    kernel = compile_region(lstm_cell(64, 130), kernel_cache)
+    kernel = compile_kernel(lstm_cell(64, 130), kernel_cache)
     assert not kernel.parallel and "no OpenMP library is loaded" in kernel.serial_reason
     monkeypatch.setattr(openmp, "mapped_libraries", lambda: ("/nowhere/libgomp.so",))
     assert "exports no GOMP_parallel" in str(openmp.pool())

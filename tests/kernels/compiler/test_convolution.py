@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.compiler.convolution_compile import compile_convolution
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.convolution_ir import Axis, ConvolutionKernel, verify_convolution
 from kernels.compiler.convolution_print import PARALLEL_FLOPS, print_convolution
 from kernels.compiler.convolution_reference import evaluate_convolution
@@ -73,9 +73,9 @@ def run(call, kernel: ConvolutionKernel, seed: int = 0) -> None:
 )
 def test_a_convolution_is_its_sum_of_products_and_touches_nothing_else(kernel: ConvolutionKernel, tmp_path) -> None:
     verify_convolution(kernel)
-    compiled = compile_convolution(kernel, tmp_path)
+    compiled = compile_kernel(kernel, tmp_path)
     run(compiled.entry, kernel)
-    again = compile_convolution(kernel, tmp_path)
+    again = compile_kernel(kernel, tmp_path)
     assert again.from_cache and again.source == compiled.source
 
 
@@ -84,7 +84,7 @@ def test_a_convolution_is_its_sum_of_products_and_touches_nothing_else(kernel: C
 def test_threads_give_the_same_results(kernel: ConvolutionKernel, tmp_path) -> None:
     assert torch.get_num_threads() >= 1  # torch brings the pool
     assert kernel.flops >= PARALLEL_FLOPS
-    compiled = compile_convolution(kernel, tmp_path)
+    compiled = compile_kernel(kernel, tmp_path)
     assert compiled.parallel, compiled.serial_reason
     for threads in (2, 3):
         run(lambda *addresses, threads=threads: compiled(*addresses, threads=threads), kernel)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernels.compiler.gather_compile import compile_gather
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.gather_ir import GatherKernel, verify_gather
 from kernels.compiler.gather_reference import evaluate_gather
 from kernels.compiler.ir import IrError
@@ -28,7 +28,7 @@ def test_rows_are_numpys_and_nothing_between_them_is_touched(kernel, kernel_cach
     arrays = memory(kernel, np.random.default_rng(3))
     expected = [array.copy() for array in arrays]
     evaluate_gather(kernel, expected)
-    compile_gather(kernel, kernel_cache).entry(*(array.ctypes.data for array in arrays))
+    compile_kernel(kernel, kernel_cache).entry(*(array.ctypes.data for array in arrays))
     for ours, theirs in zip(arrays, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -37,7 +37,7 @@ def test_rows_are_numpys_and_nothing_between_them_is_touched(kernel, kernel_cach
 def test_index_that_is_no_row_raises_and_reads_nothing(bad, kernel_cache):
     arrays = memory(DENSE, np.random.default_rng(4))
     arrays[0][7] = bad
-    compiled = compile_gather(DENSE, kernel_cache)
+    compiled = compile_kernel(DENSE, kernel_cache)
     with pytest.raises(IndexError, match="index out of range in self"):
         compiled.entry(*(array.ctypes.data for array in arrays))
     with pytest.raises(IndexError, match="index out of range in self"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.compiler import prelude
-from kernels.compiler.compile import compile_region
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.ir import UNARY, Region
 from kernels.compiler.reference import evaluate
 from tests.kernels.compiler.regions import Builder
@@ -33,7 +33,7 @@ def unary_region(elements: int, dtype: str) -> Region:
 
 
 def call(region, arrays, cache):
-    compile_region(region, cache)(*(array.ctypes.data for array in arrays))
+    compile_kernel(region, cache)(*(array.ctypes.data for array in arrays))
 
 
 def outputs(region, *inputs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.compiler.compile import compile_region
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.ir import (
     BINARY,
     BITWISE,
@@ -54,7 +54,7 @@ LAYERS = {
 def both(region: Region, arrays: list[np.ndarray], cache, folder) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return what the two kernels leave in copies of the arrays."""
     numba, c = copies(region, arrays), copies(region, arrays)
-    compile_region(region, cache)(*(array.ctypes.data for array in numba))
+    compile_kernel(region, cache)(*(array.ctypes.data for array in numba))
     compile_c(print_c(region, "kernel"), "kernel", folder)(*(array.ctypes.data for array in c))
     return numba, c
 

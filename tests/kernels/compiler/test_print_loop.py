@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.compiler.loop_compile import compile_loop
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.loop_ir import LoopProgram
 from kernels.compiler.loop_reference import evaluate_loop
 from kernels.compiler.print_loop import print_loop
@@ -24,7 +24,7 @@ def agree(program: LoopProgram, cache: Path, special: float | None = None) -> No
     contents[1] /= 3
     if special is not None:
         contents[2][contents[2].size // 2] = special
-    compiled = compile_loop(program, cache)
+    compiled = compile_kernel(program, cache)
     for _ in range(2):
         results = [
             run(program, contents, how)[3].view(dtype)
@@ -40,8 +40,8 @@ def test_compiled_loop_agrees_with_the_interpreter(tmp_path: Path, rows: int, pa
     # The same code on unusual values.
     for special in (float("nan"), float("inf"), 1e-42):
         agree(program, tmp_path, special)
-    again = compile_loop(program, tmp_path)
-    assert again.from_cache and again.source == compile_loop(program, tmp_path).source
+    again = compile_kernel(program, tmp_path)
+    assert again.from_cache and again.source == compile_kernel(program, tmp_path).source
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -50,7 +50,7 @@ def test_a_product_and_its_region_in_one_agree_with_the_interpreter(tmp_path: Pa
     agree(program, tmp_path)
     agree(program, tmp_path, float("nan"))
     product = program.body[0].products[0]
-    memories = run(program, {}, call(compile_loop(program, tmp_path).entry))
+    memories = run(program, {}, call(compile_kernel(program, tmp_path).entry))
     before = slice(product.out.offset, product.out.offset + 4 * rows * 7)
     assert (memories[0][before] == 0xA5).all(), "the product went to memory"
 

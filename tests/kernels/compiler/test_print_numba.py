@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernels.compiler.compile import compile_region
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.nest import nest
 from kernels.compiler.passes import simplify
 from kernels.compiler.print_numba import print_numba
@@ -22,7 +22,7 @@ from tests.kernels.compiler.regions import (
 
 
 def run(region, arrays, cache, threads=1):
-    kernel = compile_region(region, cache)
+    kernel = compile_kernel(region, cache)
     results = copies(region, arrays)
     kernel(*(array.ctypes.data for array in results), threads=threads)
     return results
@@ -193,7 +193,7 @@ def test_columns_keep_nan_and_infinities(kernel_cache):
 def test_a_kernel_shared_out_to_threads_stores_the_same(kernel_cache):
     pytest.importorskip("torch")  # brings the OpenMP pool
     for region in (lstm_cell(64, 130), softmax(300, 70), column_sums(70, 1111)):
-        kernel = compile_region(region, kernel_cache)
+        kernel = compile_kernel(region, kernel_cache)
         assert kernel.parallel, kernel.serial_reason
         arrays = random_arrays(region, np.random.default_rng(9))
         serial, shared = (run(region, arrays, kernel_cache, threads) for threads in (1, 3))

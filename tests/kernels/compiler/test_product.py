@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from kernels.compiler import product_plan
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.gemm_target import AVX2, AVX512, NEON, PORTABLE
 from kernels.compiler.ir import Buffer, IrError
-from kernels.compiler.product_compile import compile_product
 from kernels.compiler.product_ir import ProductKernel, copy_region, verify_product, why_not
 from kernels.compiler.product_plan import plan_dots
 from kernels.compiler.product_print import PARALLEL_FLOPS, print_product_kernel
@@ -81,21 +81,31 @@ def test_layer_of_any_size_is_right_and_stays_inside_its_memory(rows, columns, d
     bias = [None, (0, 1)][rows % 2]
     kernel = linear(rows, columns, depth, copy_region(rows, columns, (columns + 3, 1), bias), padding=2)
     arrays = memory(kernel, rng)
-    assert_right(kernel, run(compile_product(kernel, kernel_cache).entry, kernel, arrays), arrays)
+    assert_right(kernel, run(compile_kernel(kernel, kernel_cache).entry, kernel, arrays), arrays)
+
+
+@pytest.mark.parametrize(("rows", "columns", "depth"), [(101, 37, 1027), (200, 16, 1024)])
+def test_a_great_depth_is_taken_block_after_block(rows, columns, depth, kernel_cache):
+    rng = np.random.default_rng()
+    region = copy_region(rows, columns, (columns + 3, 1), None)
+    kernel = ProductKernel(rows, columns, depth, (1, rows + 2), (columns + 1, 1), region, 0)
+    assert "further_" in print_product_kernel(kernel, "kernel").text
+    arrays = memory(kernel, rng)
+    assert_right(kernel, run(compile_kernel(kernel, kernel_cache), kernel, arrays), arrays)
 
 
 @pytest.mark.parametrize("along", [True, False])
 def test_region_is_applied_where_the_product_is_hot(along, kernel_cache):
     kernel = linear(19, 77, 40, gelu_and_residual(19, 77), padding=3, along=along)
     arrays = memory(kernel, np.random.default_rng(3))
-    assert_right(kernel, run(compile_product(kernel, kernel_cache).entry, kernel, arrays), arrays)
+    assert_right(kernel, run(compile_kernel(kernel, kernel_cache).entry, kernel, arrays), arrays)
 
 
 @pytest.mark.parametrize("hidden", [5, 72])
 def test_gates_of_a_cell_are_groups_of_columns(hidden, kernel_cache):
     kernel = linear(6, 4 * hidden, 21, lstm_cell(6, hidden))
     arrays = memory(kernel, np.random.default_rng(hidden))
-    assert_right(kernel, run(compile_product(kernel, kernel_cache).entry, kernel, arrays), arrays)
+    assert_right(kernel, run(compile_kernel(kernel, kernel_cache).entry, kernel, arrays), arrays)
 
 
 @pytest.mark.parametrize("target", [AVX2, NEON, PORTABLE], ids=lambda target: target.name)
@@ -103,7 +113,7 @@ def test_tiles_of_other_processors_are_right_here_too(target, kernel_cache, monk
     monkeypatch.setattr(product_plan, "host_target", lambda: target)
     kernel = linear(11, 45, 27, copy_region(11, 45, (45, 1), (0, 1)))
     arrays = memory(kernel, np.random.default_rng(5))
-    compiled = compile_product(kernel, kernel_cache)
+    compiled = compile_kernel(kernel, kernel_cache)
     assert f"width={target.width}" in compiled.source
     assert_right(kernel, run(compiled.entry, kernel, arrays), arrays)
 
@@ -115,7 +125,7 @@ def test_shares_of_threads_make_the_same_numbers(kernel_cache):
     printed = print_product_kernel(kernel, "kernel")
     assert printed.items == 6 and "kernel_parallel" in printed.text
     importlib.import_module("torch")  # it brings the OpenMP library that the threads come from
-    compiled = compile_product(kernel, kernel_cache)
+    compiled = compile_kernel(kernel, kernel_cache)
     assert compiled.parallel, compiled.serial_reason
     arrays = memory(kernel, np.random.default_rng(1))
     first = run(compiled, kernel, arrays)
@@ -127,8 +137,8 @@ def test_shares_of_threads_make_the_same_numbers(kernel_cache):
 
 def test_second_compilation_comes_from_the_cache(kernel_cache):
     kernel = linear(3, 8, 8, copy_region(3, 8, (8, 1), None))
-    compile_product(kernel, kernel_cache)
-    again = compile_product(kernel, kernel_cache)
+    compile_kernel(kernel, kernel_cache)
+    again = compile_kernel(kernel, kernel_cache)
     assert again.from_cache and again.key == kernel.key() and not again.parallel and "small" in again.serial_reason
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba.core.caching import Cache
 
-from kernels.compiler.compile import CompiledKernel, compile_region
+from kernels.compiler.compile import CompiledKernel, compile_kernel
 from kernels.compiler.ir import Access, Buffer, Region, Store, Value
 from kernels.compiler.loading import loading_alone
 from kernels.compiler.stored_kernel import entry_of, load_kernel
@@ -31,7 +31,7 @@ def made(folder: Path) -> CompiledKernel:
         (Value("load", "float32", (), access=whole), Value("tanh", "float32", (0,))),
         (Store(1, Access(1, 0, (1,))),),
     )
-    return compile_region(region, folder)
+    return compile_kernel(region, folder)
 
 
 def test_stored_kernel_computes_what_the_compiled_one_does(made: CompiledKernel, folder: Path) -> None:

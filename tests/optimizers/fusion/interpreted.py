@@ -10,30 +10,17 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from kernels.compiler.attention_ir import AttentionKernel, verify_attention
-from kernels.compiler.convolution_ir import ConvolutionKernel, verify_convolution
-from kernels.compiler.gather_ir import GatherKernel, verify_gather
-from kernels.compiler.ir import Region
+from kernels.compiler.kinds import kind_of
 from kernels.compiler.loop_ir import LoopProgram
 from kernels.compiler.loop_reference import evaluate_loop
 from kernels.compiler.loop_verify import verify_loop
-from kernels.compiler.product_ir import ProductKernel, verify_product
-from kernels.compiler.verify import verify
 from optimizers.fusion.accuracy import difference
 from optimizers.fusion.capture import capture
 from optimizers.fusion.lower import lower
 from optimizers.fusion.module import FusedModule
 from optimizers.fusion.program import Program, build_program
-from optimizers.fusion.proof_kinds import EVALUATORS
 from optimizers.fusion.runtime import Runner
 
-VERIFIERS: Mapping[type, Callable[[Any], None]] = {
-    Region: verify,
-    ProductKernel: verify_product,
-    ConvolutionKernel: verify_convolution,
-    AttentionKernel: verify_attention,
-    GatherKernel: verify_gather,
-}
 ITEM = {"float32": np.float32, "float64": np.float64, "int32": np.int32, "int64": np.int64, "bool": np.bool_}
 
 
@@ -43,7 +30,7 @@ class InterpretedKernel:
     parallel = False
 
     def __init__(self, region: Any) -> None:
-        VERIFIERS[type(region)](region)
+        kind_of(region).verify(region)
         self.region = region
         self.source = ""
 
@@ -53,11 +40,13 @@ class InterpretedKernel:
             dtype = np.dtype(ITEM[buffer.dtype])
             memory = (ctypes.c_char * (buffer.elements * dtype.itemsize)).from_address(address)
             arrays.append(np.frombuffer(memory, dtype=dtype))
-        EVALUATORS[type(self.region)](self.region, arrays, False)
+        kind_of(self.region).evaluate(self.region, arrays, False)
 
 
 class InterpretedLoop:
-    """Looks like a CompiledLoop; its entry evaluates the loop program on the memory at the addresses."""
+    """Looks like the CompiledKernel of a loop; its entry evaluates the loop program on the memory at the addresses."""
+
+    parallel = False
 
     def __init__(self, program: LoopProgram) -> None:
         verify_loop(program)

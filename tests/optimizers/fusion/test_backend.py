@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from analyzer.errors import HotbenchError
-from optimizers.fusion import api, backend_aot
+from optimizers.fusion import api, backend_aot, backend_choice
 from optimizers.fusion.backend import HotbenchBackend, options_of, register
 from optimizers.fusion.backend import backend as registered
 from optimizers.fusion.program import Program
@@ -83,6 +83,42 @@ def test_unrolled_lstm_trains_as_eager_with_few_saved_tensors(
     assert forward.kernel_calls and backward.kernel_calls and len(saved) <= 16
     # One product over all steps for each weight, not one a step: eight for the hidden state, two and dx besides.
     assert sum(str(call.target) == "aten.mm.default" and bool(call.results) for call in backward.lowered.calls) <= 20
+
+
+class Gated(torch.nn.Module):
+    """Two layers of a GRU whose gates are cut from two products, of six steps."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.of_input = torch.nn.ModuleList(torch.nn.Linear(hidden, 3 * hidden) for _ in range(2))
+        self.of_hidden = torch.nn.ModuleList(torch.nn.Linear(hidden, 3 * hidden, bias=False) for _ in range(2))
+
+    def cell(self, layer: int, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        update_x, reset_x, new_x = self.of_input[layer](x).chunk(3, dim=1)
+        update_h, reset_h, new_h = self.of_hidden[layer](h).chunk(3, dim=1)
+        update = torch.sigmoid(update_x + update_h)
+        new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h) + functional.silu(new_x)
+        return (1 - update) * new + update * h
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        lower = upper = torch.zeros_like(x[0])
+        outputs = []
+        for step in range(x.shape[0]):
+            lower = self.cell(0, x[step], lower)
+            upper = self.cell(1, lower, upper) + lower
+            outputs.append(upper)
+        return torch.stack(outputs)
+
+
+@pytest.mark.parametrize(("model", "batch"), [(Recurrent(5, 5), 1), (Recurrent(5, 5), 3), (Gated(5), 1), (Gated(5), 2)])
+def test_forward_and_backward_of_recurrences_become_loops(
+    backend: HotbenchBackend, built: Counted, monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module, batch: int
+) -> None:
+    monkeypatch.setattr(backend_choice, "build", lambda captured, excluded: api.build(captured, excluded, True))
+    assert_trains(model, torch.randn(7, batch, 5, requires_grad=True), backend=backend, steps=2)
+    forward, backward = built.programs
+    assert [len(program.loops) for program in (forward, backward)] == [1, 1]
+    assert backward.loops[0].program.trips >= 4 and backward.kernel_calls <= 40
 
 
 def test_layer_norm_gelu_and_dropout_train_with_eagers_masks(backend: HotbenchBackend, built: Counted) -> None:

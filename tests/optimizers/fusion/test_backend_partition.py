@@ -13,6 +13,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from optimizers.fusion.backend_aot import training_decompositions
+from optimizers.fusion.backend_joins import share_joins
 from optimizers.fusion.backend_partition import EXACT, partition
 
 
@@ -65,12 +66,62 @@ def test_recurrence_saves_stacks_and_multiplies_once_a_weight(batch: int) -> Non
     assert parts.ops()["select_backward"] == 0 and parts.ops()["sum"] == 1
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_gradients_that_several_sums_read_are_stored_once(batch: int) -> None:
+    parts = Parts(_recurrence, torch.randn(7, batch, 5), torch.randn(5, 5) / 3, torch.randn(5))
+    joined = [part for node in _joins(parts.backward) for part in node.args[0]]
+    assert len(joined) == len(set(joined)) >= 7
+
+
+def _joins(module: torch.fx.GraphModule) -> list[Any]:
+    return [node for node in module.graph.nodes if str(node.target) == "aten.cat.default"]
+
+
+def test_only_rows_side_by_side_are_read_from_a_longer_join() -> None:
+    graph = torch.fx.Graph()
+    a, b, c = (graph.placeholder(name) for name in "abc")
+    for k, node in enumerate((a, b, c)):
+        node.meta["val"] = torch.randn(k + 1, 4)
+
+    def join(*parts: torch.fx.Node) -> torch.fx.Node:
+        node = graph.call_function(torch.ops.aten.cat.default, (list(parts), 0))
+        node.meta["val"] = torch.cat([part.meta["val"] for part in parts])
+        return node
+
+    short, apart = join(b, c), join(a, c)
+    doubled = graph.call_function(torch.ops.aten.mul.Tensor, (short, 2.0))
+    whole, again = join(a, b, c), join(a, b, c)
+    graph.output((doubled, apart, whole, again, short))
+    values = [node.meta["val"] for node in (a, b, c)]
+    expected = torch.fx.GraphModule({}, graph)(*values)
+    share_joins(graph, [short, apart, whole, again])
+    module = torch.fx.GraphModule({}, graph)
+    graph.lint()
+    assert _joins(module) == [apart, whole]
+    for ours, theirs in zip(module(*values), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_a_saved_view_becomes_its_base() -> None:
     def function(x: torch.Tensor, w: torch.Tensor) -> list[torch.Tensor]:
         return [x.t()[1:] @ w, torch.cos(x)[:2]]
 
     parts = Parts(function, torch.randn(5, 4), torch.randn(5, 3))
     assert sorted(parts.saved()) == ["primals_1", "primals_2"]
+
+
+@pytest.mark.parametrize("cut", [lambda t: t.chunk(3, 1), lambda t: t.unbind(1), lambda t: t.split((1, 2), 1)])
+def test_saved_pieces_of_a_tensor_become_stacks_of_the_whole(cut: Callable[[torch.Tensor], Any]) -> None:
+    def function(x: torch.Tensor, w: torch.Tensor) -> list[torch.Tensor]:
+        outputs = []
+        for step in range(x.shape[0]):
+            first, *_, last = cut(torch.mm(x[step], w))
+            outputs.append((torch.sigmoid(first) * torch.nn.functional.silu(last)).sum(0))
+        return outputs
+
+    parts = Parts(function, torch.randn(7, 2, 5), torch.randn(5, 3))
+    assert len(parts.saved()) <= 4
+    assert not any("getitem" in name for name in parts.saved())
 
 
 def test_gradients_of_some_entries_leave_zeros_for_the_others() -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from optimizers.fusion.capture import MOST_ITEMS, UnfusableError, capture
+from optimizers.fusion.capture import UnfusableError, capture
+from optimizers.fusion.refusals import MOST_ITEMS
 from optimizers.fusion.state import held_state
 
 

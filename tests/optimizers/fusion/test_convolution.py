@@ -166,5 +166,8 @@ def test_deep_networks_are_judged_by_float64_where_float32_differs_from_itself(m
         monkeypatch.setattr(against_eager, "errors_against_float64", lambda *_, errors=errors: errors)
         assert (not against_eager.verify(model, fused, (x,), {}, None).reason) is accepted
         assert against_eager.verify(model, fused, (x,), {}, 1e-6).reason
+    for errors, accepted in (((2.4e-3, 2e-3), True), ((1.5e-3, 2e-3), False), ((4.5e-3, 2e-3), False)):
+        monkeypatch.setattr(against_eager, "errors_against_float64", lambda *_, errors=errors: errors)
+        assert (not against_eager.verify(model, lambda x: x * (1 + 4e-3), (x,), {}, None).reason) is accepted
     monkeypatch.setattr(against_eager, "errors_against_float64", lambda *_: (0.0, 1.0))
     assert "NaN" in against_eager.verify(model, lambda x: x * torch.nan, (x,), {}, None).reason

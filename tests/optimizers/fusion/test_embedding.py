@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from kernels.compiler.gather_ir import GatherKernel
 from optimizers.fusion.api import build
 from optimizers.fusion.capture import capture
 from optimizers.fusion.export import artifact_files
@@ -22,13 +23,13 @@ def draw(*shape: int, rows: int = 11, seed: int = 0, dtype: torch.dtype = torch.
 def test_indices_of_any_shape_pick_rows(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     model = nn.Sequential(nn.Embedding(11, 6, padding_idx=3), nn.Tanh())
     program = assert_fuses(model, draw(*shape, dtype=dtype)).runner.program
-    assert program.library_calls == 0 and len(program.gathers) == 1
+    assert program.library_calls == 0 and len(program.of_kind(GatherKernel)) == 1
 
 
 def test_strided_indices_table_and_a_result_that_is_returned() -> None:
     w = torch.randn(20, 11)
     model = Function(lambda x, w: (functional.embedding(x[:, ::2].t(), w.t()[:, 3:9]), x + 1), w=w)
-    assert len(assert_fuses(model, draw(4, 6)).runner.program.gathers) == 1
+    assert len(assert_fuses(model, draw(4, 6)).runner.program.of_kind(GatherKernel)) == 1
 
 
 def test_tied_table_is_read_by_index_and_by_product() -> None:
@@ -44,7 +45,7 @@ def test_tied_table_is_read_by_index_and_by_product() -> None:
 
     model, tokens = Tied(), draw(2, 5)
     fused = assert_fuses(model, tokens)
-    assert len(fused.runner.program.gathers) >= 1 and len(fused.runner.program.products) == 1
+    assert len(fused.runner.program.of_kind(GatherKernel)) >= 1 and len(fused.runner.program.products) == 1
     with torch.no_grad():
         model.table.weight.data.mul_(-2.0)
         assert_same(fused(tokens), model(tokens))
@@ -69,10 +70,10 @@ def test_index_that_is_no_row_raises_as_eager_does(bad: int) -> None:
 
 def test_what_eager_does_better_stays_with_it() -> None:
     large = assert_fuses(nn.Sequential(nn.Embedding(11, 600), nn.Tanh()), draw(450))
-    assert not large.runner.program.gathers and large.runner.program.library_calls == 1
+    assert not large.runner.program.of_kind(GatherKernel) and large.runner.program.library_calls == 1
     half = assert_fuses(nn.Sequential(nn.Embedding(11, 6).half(), nn.Tanh()), draw(4))
-    assert not half.runner.program.gathers
-    assert not assert_fuses(nn.Sequential(nn.Embedding(11, 6), nn.Tanh()), draw(0)).runner.program.gathers
+    assert not half.runner.program.of_kind(GatherKernel)
+    assert not assert_fuses(nn.Sequential(nn.Embedding(11, 6), nn.Tanh()), draw(0)).runner.program.of_kind(GatherKernel)
 
 
 def test_artifact_holds_the_kernels_of_embedding_and_product() -> None:

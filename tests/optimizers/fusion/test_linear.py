@@ -221,3 +221,10 @@ def test_compiled_encoder_is_as_near_to_float64_as_eager() -> None:
         model.down.weight.data.mul_(-2.0)
         assert_same(fused(x), model(x))
     assert not fused.fallbacks
+
+
+def test_a_deep_product_leaves_its_region_to_a_kernel_of_its_own() -> None:
+    model = Function(lambda x, y, z: torch.tanh(x.t() @ y) + z)
+    fused = assert_fuses(model, floats(1031, 101), floats(1031, 37), floats(101, 37))
+    program = fused.runner.program
+    assert len(program.products) == 1 and len(program.regions) == 1 and not program.library_calls

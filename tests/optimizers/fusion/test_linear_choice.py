@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.compiler.product_compile import compile_product
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.product_ir import ProductKernel, copy_region
 from optimizers.fusion import linear_choice
 from optimizers.fusion.candidates import RegionChoice
@@ -45,7 +45,7 @@ def test_region_after_the_library_computes_what_the_kernel_does(monkeypatch: pyt
     tensors = memory(product)
     addresses = [tensor.data_ptr() for tensor in tensors]
     left, right, out, bias = tensors
-    compile_product(product).entry(*addresses)
+    compile_kernel(product).entry(*addresses)
     expected = left.view(3, 4) @ right.view(10, 4).t() + bias
     torch.testing.assert_close(out.view(3, 10), expected)
     out.zero_()

@@ -7,7 +7,7 @@ import time
 import torch
 
 from optimizers.fusion.capture import capture
-from optimizers.fusion.loops_bound import surely_faster
+from optimizers.fusion.loops_bound import library_products, surely_faster
 from optimizers.fusion.lower import lower
 from optimizers.fusion.program import Program, build_program
 from tests.optimizers.fusion.interpreted import Function
@@ -44,3 +44,24 @@ def test_without_loops_or_products_in_them_nothing_is_sure() -> None:
 
     for model in (Function(torch.tanh), Function(scan)):
         assert not surely_faster(program_of(model, torch.randn(12, 7)), lambda: None)
+
+
+def test_products_count_once_a_trip_or_once_for_all_trips_and_those_around_the_loop_too() -> None:
+    class Around(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.weight = Elman(33, 65), torch.nn.Parameter(torch.randn(65, 37))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            _, last = self.inner(x)
+            return last @ self.weight
+
+    trips, batch = 19, 5
+    program = program_of(Around(), torch.randn(batch, trips, 33))
+    (loop,) = program.loops
+    counted = library_products(program)
+    assert counted[batch, 65, 65, "float32"] == loop.program.trips
+    assert counted[batch, 65, 37, "float32"] == 1
+    inside = counted[loop.program.trips * batch, 33, 65, "float32"]
+    outside = counted[trips * batch, 33, 65, "float32"]
+    assert inside + outside >= 1

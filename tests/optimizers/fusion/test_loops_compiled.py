@@ -50,9 +50,13 @@ def compiled(model: torch.nn.Module, x: torch.Tensor) -> FusedModule:
 
 
 def errors(fused: FusedModule, model: torch.nn.Module, x: torch.Tensor) -> tuple[float, float]:
-    """The errors of fused and eager outputs against float64."""
-    exact = copy.deepcopy(model).double()(x.double())
-    return tuple(difference([run(x).double()], [exact], 1.0).max_rel for run in (fused, model))  # type: ignore[return-value]
+    """The errors of fused and eager outputs against float64: means over eight inputs, since one is luck."""
+    exact, found = copy.deepcopy(model).double(), []
+    for given in (x, *(torch.randn_like(x) for _ in range(7))):
+        wanted = [exact(given.double())]
+        found.append([difference([run(given).double()], wanted, 1.0).max_rel for run in (fused, model)])
+    ours, eagers = torch.tensor(found).mean(0).tolist()
+    return ours, eagers
 
 
 @pytest.mark.parametrize(("batch", "hidden"), [(1, 37), (5, 16)])

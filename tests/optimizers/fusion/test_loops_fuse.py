@@ -11,7 +11,7 @@ import torch
 from examples.gru_variant import GRUVariant
 from examples.lstm import UnrolledLSTM
 from kernels.compiler import loop_shared
-from kernels.compiler.loop_compile import CompiledLoop, compile_loop
+from kernels.compiler.compile import compile_kernel
 from kernels.compiler.loop_ir import Fused, Product
 from kernels.compiler.loop_product import worth_fusing
 from kernels.compiler.loop_shared import worth_sharing
@@ -108,9 +108,9 @@ def test_threads_share_a_trip_bit_for_bit(
     (loop,) = program.loops
     weights, inputs = tensors_of(model, captured)
     expected = Runner(program, kernels)(weights, inputs)[0]
-    made = compile_loop(loop.program, tmp_path, threads=2)
-    assert made.parallel and compile_loop(loop.program, tmp_path, threads=2).from_cache
-    assert not compile_loop(loop.program, tmp_path).parallel, "one thread gets a kernel of its own"
+    made = compile_kernel(loop.program, tmp_path, threads=2)
+    assert made.parallel and compile_kernel(loop.program, tmp_path, threads=2).from_cache
+    assert not kernels[loop.name].parallel, "one thread gets a kernel of its own"
     torch.set_num_threads(3)  # more than the panels of the small one, and than many machines have cores
     runner = Runner(program, {**kernels, loop.name: made})
     for _ in range(5):
@@ -121,5 +121,5 @@ def test_a_short_trip_is_not_shared(tmp_path: Path) -> None:
     (small,) = program_of(UnrolledLSTM(8, 64), torch.randn(1, 5, 8)).loops
     (large,) = program_of(UnrolledLSTM(8, 128), torch.randn(1, 5, 8)).loops
     assert not worth_sharing(small.program) and worth_sharing(large.program)
-    made = compile_loop(small.program, tmp_path, threads=2)
-    assert isinstance(made, CompiledLoop) and not made.parallel
+    made = compile_kernel(small.program, tmp_path, threads=2)
+    assert not made.parallel

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+import torch
+
+from optimizers.fusion import timing
 from optimizers.fusion.timing import compare
 
 
@@ -51,3 +56,17 @@ def test_clear_outcome_ends_the_rounds_and_an_open_one_does_not() -> None:
     close = compare(lambda: clock.work(0.0021), lambda: clock.work(0.002), clock=clock, clear=0.1)
     assert clear.rounds == slower.rounds == 5 and clear.low == pytest.approx(3.0)
     assert close.rounds == 61 and close.ratio == pytest.approx(1.05)
+
+
+def spin(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_cpu_time_is_taken_where_no_other_thread_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with ThreadPoolExecutor(1) as pool:
+        ways = {"alone": lambda: spin(0.004), "shared": lambda: pool.submit(spin, 0.004).result()}
+        assert timing._clock_for(ways["alone"], ways["alone"]) is time.thread_time
+        assert timing._clock_for(ways["alone"], ways["shared"]) is time.perf_counter

@@ -214,6 +214,36 @@ def test_saving_the_optimizer_brings_its_state_home(tmp_path: Path) -> None:
             assert torch.equal(saved[place][name], value)
 
 
+def test_state_that_was_brought_home_leaves_again_as_the_next_step_begins(tmp_path: Path) -> None:
+    workload = training("recurrent")
+    weights_after(workload, 1)
+    optimizer = workload.optimizer
+    assert optimizer is not None
+    trace = trace_step(Stepper(workload), timed_steps=1)
+    traced = timeline_of(trace, (TIER,), ("swap",))
+    found = plan(traced.timeline, smallest_budget(traced.timeline, (TIER,), ("swap",)), (TIER,), ("swap",))
+    itinerary = make_itinerary(trace, traced, found.moves, 32 << 10)  # type: ignore[union-attr]
+    assert itinerary.state
+    engine = Engine(workload.model, itinerary, tmp_path, optimizer)
+    away: list[int] = []
+
+    def count(*_: object) -> None:
+        away.append(sum(not value.numel() for state in optimizer.state.values() for value in state.values()))
+
+    handle = workload.model.gates.register_forward_pre_hook(count)  # type: ignore[union-attr, operator]
+    stepper, firsts = Stepper(workload), []
+    for _ in range(3):
+        away.clear()
+        stepper.step()
+        firsts.append(away[0])
+        optimizer.state_dict()
+        assert not engine.state.tensors
+    assert firsts[0] > 0
+    assert firsts == [firsts[0]] * 3
+    handle.remove()
+    engine.close()
+
+
 def test_evaluation_and_a_second_forward_are_left_alone(tmp_path: Path) -> None:
     workload = training("attentive")
     engine = Engine(workload.model, itinerary_for("attentive"), tmp_path, workload.optimizer)

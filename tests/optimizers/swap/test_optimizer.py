@@ -18,7 +18,6 @@ from optimizers.plan import Applied, Plan, Refusal
 from optimizers.registry import optimizer_named
 from optimizers.settings import read_options
 from optimizers.swap.export import PLAN_FILE, artifact_files, check_files
-from optimizers.swap.fit_batch import largest_batch_that_fits, with_batch
 from optimizers.swap.optimizer import VIEW_FILE, SwapOptimizer, SwapOptions
 from optimizers.swap.plan import plan
 from optimizers.swap.views import decode_view
@@ -108,16 +107,3 @@ def test_a_candidate_is_rebuilt_and_its_artifact_works_without_hotbench(tmp_path
         SwapOptimizer().rebuild(training("recurrent"), done)
     with pytest.raises(RecordError, match="has no swap_plan"):
         SwapOptimizer().rebuild(rebuild_workload(reference), Applied(done.plan, done.decisions))
-
-
-def test_the_largest_batch_is_confirmed_by_a_run_and_larger_than_without_swap() -> None:
-    found = largest_batch_that_fits(training("attentive"), 4_000_000)
-    assert found.report.peak_bytes_measured <= 4_000_000
-    assert found.batch > found.unswapped.mid
-
-
-def test_a_batch_is_resized_by_its_first_axis() -> None:
-    (x,), _ = with_batch(training("attentive"), 7).batch(0)
-    (given,), _ = training("attentive").batch(0)
-    assert x.shape[0] == 7
-    assert torch.equal(x[5], given[0])

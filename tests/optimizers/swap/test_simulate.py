@@ -46,6 +46,16 @@ def test_a_swap_that_hides_frees_the_peak_and_costs_no_time():
     assert spans == [("out", 1.0, 1.0, 2.0), ("in", 3.0, 3.0, 5.0)]
 
 
+def test_to_start_a_copy_takes_compute_time_either_way():
+    timeline = replace(FIVE, events=step(1, 1, 1, 2, 1))
+    found = simulate(timeline, [Swap(0, 0, 2, 3, 4, "host")], (replace(LINK, issue_seconds=0.25),))
+    assert found.event_starts == (0.0, 1.25, 2.25, 3.5, 5.5)
+    assert (found.step_seconds, found.waiting_seconds) == (6.5, 0.5)
+    assert [(copy.start_seconds, copy.end_seconds) for copy in found.copies] == [(1.0, 2.0), (3.25, 5.25)]
+    with pytest.raises(SwapError, match="starting a copy takes -1 s"):
+        replace(LINK, issue_seconds=-1)
+
+
 def test_a_swap_without_room_for_its_copies_waits_for_both():
     found = simulate(FIVE, [Swap(0, 0, 1, 4, 4, "host")], (LINK,))
     assert found.event_starts == (0.0, 2.0, 3.0, 4.0, 7.0)
@@ -133,7 +143,7 @@ def test_the_peak_stays_under_the_bound_at_any_bandwidth(seed, slow):
     draw = random.Random(seed)
     timeline = random_timeline(draw, draw.randrange(1, 20), draw.randrange(12))
     tiers = (HOST, replace(DISK, bytes_in_flight=draw.choice([0, 100, 10**9])))
-    chosen = [move for move in use_all(timeline, tiers, ("swap", "recompute")) if draw.random() < 0.7]
+    chosen = [move for move in use_all(timeline, tiers, ("swap", "recompute")).moves() if draw.random() < 0.7]
     moves = []
     for move in chosen:
         if isinstance(move, Swap) and not move.gap.wraps:
@@ -142,7 +152,7 @@ def test_the_peak_stays_under_the_bound_at_any_bandwidth(seed, slow):
         moves.append(replace(move, tier="disk") if isinstance(move, Swap) and slow else move)
     found = simulate(timeline, moves, tiers)
     assert found.peak_bytes <= found.bound_bytes
-    assert all(live <= bound for live, bound in zip(found.event_bytes, _with_next(timeline, moves), strict=True))
+    assert all(live <= bound for live, bound in zip(found.event_bytes, _with_next(timeline, moves, tiers), strict=True))
     assert found.step_seconds >= timeline.seconds + found.recompute_seconds - 1e-9
     assert found.step_seconds == pytest.approx(
         timeline.seconds + found.recompute_seconds + found.waiting_seconds, abs=1e-8
@@ -150,9 +160,9 @@ def test_the_peak_stays_under_the_bound_at_any_bandwidth(seed, slow):
     assert simulate(timeline, list(reversed(moves)), tiers) == found
 
 
-def _with_next(timeline, moves):
+def _with_next(timeline, moves, tiers):
     """Between two events both bounds may be in force."""
-    curve = bound_curve(timeline, moves).tolist()
+    curve = bound_curve(timeline, moves, tiers).tolist()
     return [max(curve[place : place + 2]) for place in range(len(curve))]
 
 
@@ -161,7 +171,7 @@ def _with_next(timeline, moves):
 def test_the_lanes_do_one_copy_at_a_time_and_a_copy_in_follows_its_copy_out(seed):
     draw = random.Random(seed)
     timeline = random_timeline(draw, draw.randrange(2, 20), draw.randrange(12))
-    moves = use_all(timeline, (HOST,), ("swap",))
+    moves = use_all(timeline, (HOST,), ("swap",)).moves()
     found = simulate(timeline, moves, (HOST,))
     for direction in ("out", "in"):
         lane = [copy for copy in found.copies if copy.direction == direction]
