@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ WORKLOADS = (
 def pytest_configure() -> None:
     """Keep kernels, and what applying took, apart from the user's: a run of the tests must not move their forecasts."""
     os.environ.setdefault("HOTBENCH_CACHE", str(default_folder().with_name("kernels-of-tests")))
+    # A shell's background job is started with Ctrl-C ignored, and every command the tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -105,6 +105,7 @@ class Listener:
         self.url = _url(settings, bound)
         self._stopping = stopping
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
         self._server = create_server(
             flask,
             sockets=[bound],
@@ -138,12 +139,16 @@ class Listener:
         self._stopping.set()
         # The threads first: one that answers still needs the loop.
         self._server.task_dispatcher.shutdown(timeout=_GRACE_SECONDS)
-        self._server.trigger.pull_trigger(self._close_sockets)
         if self._thread is not None:
+            self._ended.set()
+            self._server.trigger.pull_trigger()
             self._thread.join()
+        # Not in the loop's own thread: it may wake before the trigger is pulled, and would close it under our hands.
+        self._close_sockets()
 
     def _loop(self) -> None:
-        wasyncore.loop(timeout=1, map=self._server._map, use_poll=True)
+        while not self._ended.is_set():
+            wasyncore.loop(timeout=1, map=self._server._map, use_poll=True, count=1)
 
     def _close_sockets(self) -> None:
         wasyncore.close_all(self._server._map, ignore_all=True)

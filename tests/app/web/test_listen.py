@@ -1,6 +1,9 @@
+import os
 import socket
+import time
 
 import pytest
+from waitress.trigger import trigger
 
 from analyzer.errors import HotbenchError
 from app.store.workers import Workers
@@ -37,6 +40,19 @@ def test_stopping_ends_long_answers(tmp_path):
         stopping = running.server.context.stopping
         assert not stopping.is_set()
     assert stopping.is_set()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", running.port), timeout=5)
+
+
+def test_the_loop_may_wake_before_the_end_has_told_it(tmp_path, monkeypatch):
+    def pulled_twice(waking):
+        os.write(waking.trigger, b"x")
+        time.sleep(0.3)
+        os.write(waking.trigger, b"x")  # a loop that had closed its pipe on waking would make this fail
+
+    with listening(ServerSettings(store=str(tmp_path), port=0)) as running:
+        assert running.ask("/").status == 200
+        monkeypatch.setattr(trigger, "_physical_pull", pulled_twice)
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", running.port), timeout=5)
 
