@@ -24,6 +24,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "optimize": ("candidate", "experiment"),
     "compare": ("experiment",),
     "export": ("artifact", "reproducer"),
+    "largest-batch": (),
 }
 """What a job of each kind may hand over, parents first."""
 _CHUNK = 1 << 20

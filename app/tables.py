@@ -237,6 +237,20 @@ def reproducer(data: Mapping[str, Any]) -> RenderableType:
     return Group(head, Padding(lines, (0, 0, 0, 2), expand=False))
 
 
+def largest_batch(data: Mapping[str, Any]) -> RenderableType:
+    """Return how much fits into a budget; `data` as in its JSON."""
+    budget = mebibytes(data["budget_bytes"])
+    head = Text.assemble(("✓ ", "bold green"), (plural(data["batch"], "item"), "bold"), f"  fit into {budget}")
+    lines = _grid()
+    step, alone = data["step_seconds_after"], data["step_seconds_before"]
+    peak, peak_alone = mebibytes(data["peak_bytes_measured"]), mebibytes(data["peak_bytes_before"])
+    lines.add_row("peak, measured", f"{peak}, not {peak_alone}")
+    lines.add_row("step, measured", f"{milliseconds(step['median'])}, not {milliseconds(alone['median'])}")
+    lines.add_row("nothing moved", f"{data['unswapped']['mid']:,.0f} items fit, simulated")
+    lines.add_row("traced", ", ".join(f"{count:,}" for count in data["traced"]) + " items")
+    return Group(head, Padding(lines, (0, 0, 0, 2), expand=False))
+
+
 def checks(values: Iterable[Check]) -> RenderableType:
     """Return the doctor's findings, one a row."""
     signs = {

@@ -139,6 +139,42 @@ def optimize(
     return Outcome(outcome.proposal, candidate, experiment, outcome.refusals)
 
 
+def largest_batch(
+    store: Store,
+    text: str,
+    budget: str,
+    *,
+    axis: int = 0,
+    allow: str = "swap,recompute",
+    folder: str = "",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Return the largest batch of a run's workload whose training step was run within a budget, as plain values.
+
+    axis: of the inputs; 1 is mostly the sequence. allow: as swap's option. Nothing is saved.
+    Raises HotbenchError where not even one item fits, or the step is not one that is fitted.
+    """
+    from analyzer.threads import torch_threads
+    from analyzer.workload import rebuild_workload
+    from optimizers.swap.fit_batch import largest_batch
+    from optimizers.swap.optimizer import SwapOptions
+
+    check_local(store.find(text, ("run",)))
+    run = read_run(store, text)
+    options = SwapOptions(budget=budget, allow=allow, folder=folder)
+    if not run.training:
+        raise HotbenchError(f"the step of {run.id} does not train: it saves nothing for a backward that could be moved")
+    if run.device.kind != "cpu":
+        raise HotbenchError(f"budgets are kept on a CPU only; {run.id} was captured on {run.device.kind}")
+    with torch_threads(run.threads):
+        workload = rebuild_workload(run.workload)
+        found = largest_batch(
+            workload, options.budget, options.methods, options.folder or None, axis=axis, progress=progress
+        )
+    progress("done", 1.0)
+    return {"run": run.id, "axis": axis, **found.as_dict()}
+
+
 def read_proof(store: Store, text: str) -> Proof:
     """Return the experiment that `text` names with its candidate and run."""
     from optimizers.candidate import load_candidate

@@ -24,6 +24,8 @@ LINES = {"hotbench": "#1c6dd0", "checkpoint": "#c2571a"}
 """Who has a line of several points; all others are dots in grey."""
 OTHERS = "#5f6b7a"
 MIB = 2.0**20
+LETTER = 6.6
+"""About the width of a letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ def draw(points: Sequence[Point], words: str) -> str:
         )
         path = " ".join(f"{scale.x(point.mebibytes):.1f},{scale.y(point.times):.1f}" for point in line)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    taken: list[tuple[float, float]] = []
     for point in points:
-        parts += _dot(scale, point)
+        parts += _dot(scale, point, taken)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
         f'font-size="12">\n' + "\n".join(parts) + "\n</svg>\n"
@@ -112,14 +115,19 @@ def _frame(scale: _Scale, words: str) -> list[str]:
     return found
 
 
-def _dot(scale: _Scale, point: Point) -> list[str]:
+def _dot(scale: _Scale, point: Point, taken: list[tuple[float, float]]) -> list[str]:
+    """Return a point and its name, which stands below it where it would cover another; taken: the names' middles."""
     x, y = scale.x(point.mebibytes), scale.y(point.times)
     colour = LINES.get(_family(point.who), OTHERS)
     name = {NONE: "plain step"}.get(point.who, point.who.replace("_", " "))
     if point.who.startswith("hotbench-"):
         name = f"−{point.who.split('-')[1]} %"
     end = x > WIDTH - 160
-    place = f'x="{x - 8 if end else x + 8:.1f}" y="{y - 7:.1f}" text-anchor="{"end" if end else "start"}"'
+    middle, height = x + (-1 if end else 1) * (8 + LETTER * len(name) / 2), y - 7
+    if any(abs(middle - other) < 8 * LETTER and abs(height - line) < 12 for other, line in taken):
+        height = y + 17
+    taken.append((middle, height))
+    place = f'x="{x - 8 if end else x + 8:.1f}" y="{height:.1f}" text-anchor="{"end" if end else "start"}"'
     return [
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>',
         f'<text {place} fill="{colour}">{escape(name)}</text>',

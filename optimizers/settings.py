@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -65,9 +66,12 @@ def _read_value(key: str, text: str, kind: Any) -> Any:
             raise HotbenchError(f"--set {key}={text}: write true or false")
         return text.lower() == "true"
     try:
-        return kind(text)
+        value = kind(text)
     except ValueError as error:
         raise HotbenchError(f"--set {key}={text}: write {_article(kind.__name__)}") from error
+    if kind is float and not math.isfinite(value):
+        raise HotbenchError(f"--set {key}={text}: write a finite number")
+    return value
 
 
 def _article(name: str) -> str:

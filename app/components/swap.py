@@ -14,6 +14,7 @@ from app.components.empty import note
 from app.components.facts import facts
 from app.components.figure import figure
 from app.components.grid import grid
+from app.components.largest_batch import ROOM as LARGEST
 from app.components.options_form import option_id
 from app.figures.swap import key_of, memory_over_step, time_over_budget
 from app.units import MISSING, mebibytes, milliseconds, percent, plural
@@ -144,9 +145,9 @@ def move_rows(proof: SwapProof) -> list[dict[str, Any]]:
     ]
 
 
-def what_if_room() -> html.Div:
-    """Return the place in an optimizer's card where a budget can be tried; a callback fills it."""
-    return html.Div(id=ROOM, className="hb-live")
+def what_if_room() -> dmc.Stack:
+    """Return the places in an optimizer's card where a budget can be tried; callbacks fill them."""
+    return dmc.Stack([html.Div(id=ROOM, className="hb-live"), html.Div(id=LARGEST, className="hb-live")], gap="md")
 
 
 def what_if_panel(step: WhatIf, percent_chosen: int) -> list[Any]:

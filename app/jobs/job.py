@@ -17,7 +17,7 @@ LOCAL = "local"
 class Job:
     """One piece of work. Exactly one of result and error is given once it has ended.
 
-    kind:      a name in app.jobs.work.KINDS: "profile", "optimize", "compare" or "export".
+    kind:      a name in app.jobs.work.KINDS: "profile", "optimize", "compare", "export" or "largest-batch".
     arguments: plain JSON, what the kind's function takes.
     needs:     where it can be done: {"place": "local"}, {"place": WORKER}, or
                {"workload": {"name", "source_hash"}} for any place that has that file.

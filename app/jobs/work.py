@@ -5,6 +5,7 @@ optimize  {run, optimizers: [...], settings: {"fusion.min_gain": "1.05"}, max_er
 compare   {before, after}                                                            -> compare's JSON
 export    {experiment, format: "torch" (default) or "onnx"}                          -> {artifact}
 export    {experiment, region: a kernel's name}                                      -> {reproducer}
+largest-batch {run, budget: "2GiB", axis, allow, folder}                             -> largest_batch's JSON
 """
 
 from __future__ import annotations
@@ -79,7 +80,30 @@ def export(store: Store, arguments: Mapping[str, Any], progress: Progress, echo:
     return {"artifact": workbench.export_to_store(store, arguments["experiment"], progress, format).id}
 
 
-KINDS: Mapping[str, Kind] = {"profile": profile, "optimize": optimize, "compare": compare, "export": export}
+def largest_batch(store: Store, arguments: Mapping[str, Any], progress: Progress, echo: Echo) -> dict[str, Any]:
+    """Find the largest batch whose step fits a budget, and run it."""
+    from app import workbench
+
+    found = workbench.largest_batch(
+        store,
+        arguments["run"],
+        arguments["budget"],
+        axis=arguments.get("axis") or 0,
+        allow=arguments.get("allow") or "swap,recompute",
+        folder=arguments.get("folder") or "",
+        progress=progress,
+    )
+    # The run is what the job is about; a result names only what was made.
+    return {name: value for name, value in found.items() if name != "run"}
+
+
+KINDS: Mapping[str, Kind] = {
+    "profile": profile,
+    "optimize": optimize,
+    "compare": compare,
+    "export": export,
+    "largest-batch": largest_batch,
+}
 
 
 def settle(store: Store, job: Job, result: Mapping[str, Any]) -> None:

@@ -10,7 +10,14 @@ from dash import ALL, MATCH, Dash, Input, Output, State, ctx, dcc, no_update
 from dash.exceptions import PreventUpdate
 
 from analyzer.errors import HotbenchError
-from app.components import placement, placement_callbacks, quantization, quantization_callbacks, swap_callbacks
+from app.components import (
+    largest_batch_callbacks,
+    placement,
+    placement_callbacks,
+    quantization,
+    quantization_callbacks,
+    swap_callbacks,
+)
 from app.components.card import page_heading
 from app.components.empty import empty, note, problem
 from app.components.links import link, link_button
@@ -100,6 +107,7 @@ def _from_finding(title: str, optimizer: str) -> Any:
 def register(app: Dash) -> None:
     """Declare the plan, the button and the refresh."""
     swap_callbacks.register(app)
+    largest_batch_callbacks.register(app)
     placement_callbacks.register(app)
     quantization_callbacks.register(app)
     values = {"part": PART, "optimizer": MATCH, "option": ALL}

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from app.jobs.job import LOCAL, Job
-from app.units import ratio
+from app.units import mebibytes, plural, ratio
 
-KIND_WORDS = {"profile": "Capture", "optimize": "Optimize", "compare": "Compare", "export": "Export"}
+KIND_WORDS = {"profile": "Capture", "optimize": "Optimize", "compare": "Compare", "export": "Export",
+              "largest-batch": "Largest batch"}  # fmt: skip
 HERE = "this machine"
 
 
@@ -58,6 +59,8 @@ def outcome(job: Job) -> str:
     if job.state != "done":
         return ""
     result = job.result or {}
+    if job.kind == "largest-batch":
+        return largest_words(result)
     verdict = str(result.get("verdict", ""))
     if verdict == "refused" and result.get("reason"):
         return f"refused: {result['reason']}"
@@ -81,7 +84,7 @@ def result_link(job: Job) -> ResultLink | None:
         return ResultLink("Open the artifact", _address("/artifacts", artifact=result.get("artifact")))
     if result.get("experiment"):
         return ResultLink("Open the experiment", _address("/experiments", experiment=result["experiment"]))
-    if job.kind == "optimize":
+    if job.kind in ("optimize", "largest-batch"):
         return ResultLink("Back to Optimize", _address("/optimize", run=arguments.get("run")))
     if job.kind == "compare":
         pair = {name: arguments.get(name) for name in ("before", "after")}
@@ -100,6 +103,8 @@ def command_of(job: Job) -> str:
         settings = [f"--set {_quote(f'{key}={value}')}" for key, value in (given.get("settings") or {}).items()]
         limit = [f"--max-error {given['max_error']!r}"] if given.get("max_error") is not None else []
         return _command("optimize", _quote(given.get("run")), f"--with {_quote(names)}", *settings, *limit)
+    if job.kind == "largest-batch":
+        return largest_command(given)
     if job.kind == "compare":
         return _command("compare", _quote(given.get("before")), _quote(given.get("after")))
     if job.kind == "export":
@@ -109,6 +114,22 @@ def command_of(job: Job) -> str:
         where = [f"--region {_quote(region)}", f"-o {_quote(region)}"] if region else named
         return _command("export", _quote(given.get("experiment")), *where)
     return ""
+
+
+def largest_words(result: Mapping[str, Any]) -> str:
+    """Return what the search for the largest batch found, in words; "" where it says nothing."""
+    batch, alone = result.get("batch"), result.get("unswapped", {}).get("mid")
+    if not isinstance(batch, int) or not isinstance(alone, int | float):
+        return ""
+    return f"{plural(batch, 'item')} fit into {mebibytes(result.get('budget_bytes'))}; {alone:,.0f} with nothing moved"
+
+
+def largest_command(given: Mapping[str, Any]) -> str:
+    """Return the command line that searches for the largest batch with these arguments."""
+    options = [f"--budget {_quote(given.get('budget'))}"]
+    options += [f"--axis {given['axis']}"] if given.get("axis") else []
+    options += [f"--{name} {_quote(given[name])}" for name in ("allow", "folder") if given.get(name)]
+    return _command("largest-batch", _quote(given.get("run")), *options)
 
 
 def place_needed(job: Job) -> str:

@@ -36,7 +36,8 @@ class FusionOptions(Options):
         metadata={"help": "accepted max|a-b| / max|b| of the outputs; by default 1e-5 for float32, 1e-10 for float64"},
     )
     min_gain: float = field(
-        default=0.0, metadata={"help": "fraction of eager's time that must be saved at least, 0 to 1"}
+        default=0.0,
+        metadata={"help": "part of eager's time that must be saved at least, below 1; below 0 keeps slower ones too"},
     )
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from analyzer.measurement import Estimate
+from analyzer.progress import Progress, silent
 from analyzer.workload import Arguments, Stepper, Workload
-from optimizers.swap.batch_search import Need, search
+from optimizers.swap.batch_search import LOOKS, Need, search
 from optimizers.swap.budget import read_budget
 from optimizers.swap.calibration import calibrate_folder
 from optimizers.swap.errors import SwapError
@@ -24,6 +26,7 @@ from optimizers.swap.tracer import trace_step
 RUNS = 6
 SMALLER = 0.95
 TRACED_STEPS = 1
+_SEARCH = 0.6
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,21 @@ class BatchFit:
     traced: tuple[int, ...]
     report: FitReport
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values, in bytes and seconds."""
+        report = self.report
+        return {
+            "batch": self.batch,
+            "estimate": self.estimate.as_dict(),
+            "unswapped": self.unswapped.as_dict(),
+            "traced": list(self.traced),
+            "budget_bytes": report.budget_bytes,
+            "peak_bytes_before": report.peak_bytes_before,
+            "peak_bytes_measured": report.peak_bytes_measured,
+            "step_seconds_before": report.step_before.as_dict(),
+            "step_seconds_after": report.step_after.as_dict(),
+        }
+
 
 def largest_batch(
     workload: Workload,
@@ -47,6 +65,7 @@ def largest_batch(
     folder: str | None = None,
     *,
     axis: int = 0,
+    progress: Progress = silent,
 ) -> BatchFit:
     """Return the largest batch that was run within the budget; the workload is left as it was.
 
@@ -61,7 +80,10 @@ def largest_batch(
         raise SwapError("the workload does not train (it has no loss and optimizer); only training steps are fitted")
     items = _size(workload, axis)
 
+    looks = itertools.count()
+
     def look(batch: int) -> Need:
+        progress(f"trace a step of {batch:,} items", _SEARCH * min(next(looks) / (LOOKS + 1), 1.0))
         return _need(resized(workload, batch, axis), allow, folder)
 
     first = look(items)
@@ -69,7 +91,8 @@ def largest_batch(
     found = search(look, {items: first}, budget_bytes)
     basis = f"simulated from traced steps of {', '.join(map(str, found.traced))} items"
     batch = max(found.moved, 1)
-    for _ in range(RUNS):
+    for turn in range(RUNS):
+        progress(f"run {batch:,} items within {budget_bytes:,} bytes", _SEARCH + (1 - _SEARCH) * turn / RUNS)
         try:
             with fit(resized(workload, batch, axis), budget_bytes, allow=allow, folder=folder) as fitted:
                 return BatchFit(

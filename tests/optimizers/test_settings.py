@@ -62,6 +62,8 @@ def test_the_example_that_the_message_gives_is_accepted():
         ("made-up.stepz=7", "no option 'stepz'; it has: steps, rate"),
         ("made-up.steps=many", "write a whole number"),
         ("made-up.rate=many", "write a number"),
+        ("made-up.rate=inf", "made-up.rate=inf: write a finite number"),
+        ("made-up.limit=nan", "write a finite number"),
         ("made-up.fast=yes", "write true or false"),
         ("made-up.method=other", "choose one of plain, hessian"),
         ("other.steps=7", "'other' is not among the optimizers in use"),
