@@ -47,6 +47,10 @@ def read_options(names: Sequence[str], settings: Mapping[str, str]) -> dict[str,
             options[name] = optimizer_named(name).options(**values)
         except ValueError as error:
             raise HotbenchError(f"--set for {name}: {error}") from error
+        # After the options' own words, which say more.
+        for option, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise HotbenchError(f"--set {name}.{option}={value}: write a finite number")
     return options
 
 
@@ -66,12 +70,9 @@ def _read_value(key: str, text: str, kind: Any) -> Any:
             raise HotbenchError(f"--set {key}={text}: write true or false")
         return text.lower() == "true"
     try:
-        value = kind(text)
+        return kind(text)
     except ValueError as error:
         raise HotbenchError(f"--set {key}={text}: write {_article(kind.__name__)}") from error
-    if kind is float and not math.isfinite(value):
-        raise HotbenchError(f"--set {key}={text}: write a finite number")
-    return value
 
 
 def _article(name: str) -> str:

@@ -37,6 +37,7 @@ def test_help_lists_what_works_and_nothing_else(capsys):
     assert {command.NAME for command in COMMANDS} == {
         "profile", "show", "diagnose", "optimize", "compare", "export", "report", "serve", "worker", "workers", "users",
         "doctor", "list", "keep", "publish", "review", "tag", "remove", "jobs",
+        "largest-batch",
     }  # fmt: skip
 
 

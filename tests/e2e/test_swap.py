@@ -28,7 +28,12 @@ def test_the_slider_plans_anew_marks_the_curve_and_fills_the_form(page: Page, sw
     thumb.press("ArrowRight")
     expect(shown).to_contain_text("61.0 % of the step's own peak")
     assert page.locator(_BUDGET).input_value() == "61%"
-    expect(page.locator("#optimizer-swap .hb-command-text").first).to_contain_text("swap.budget=61%")
+    commands = page.locator("#optimizer-swap .hb-command-text")
+    expect(commands.filter(has_text="optimize ")).to_contain_text("swap.budget=61%")
+    expect(commands.filter(has_text="largest-batch")).to_contain_text("--budget 61%")
+    page.get_by_role("textbox", name="What grows").click()
+    page.get_by_role("option", name="mostly the sequence").click()
+    expect(commands.filter(has_text="largest-batch")).to_contain_text("--axis 1")
     marked = page.locator("#swap-curve .js-plotly-plot").evaluate("(plot) => plot.data[1].x.length")
     assert_accessible(page, "a budget is tried")
     assert marked == 1 and page.locator("#optimizer-swap").get_by_text("simulated", exact=True).count() >= 1
