@@ -21,7 +21,8 @@ ROUNDS = 3
 SMALL_COPIES = 8
 SMALL_BYTES = 32 << 10
 ISSUES = 16
-ASLEEP_SECONDS = 3e-4
+SMALL_OP, OPS = 4096, 200
+"""Numbers of an op, and how many of them last longer than a small copy."""
 
 
 def calibrate_folder(folder: Path) -> Tier:
@@ -47,26 +48,36 @@ def calibrate_folder(folder: Path) -> Tier:
 
 
 def _issue_seconds(folder: Path) -> float:
-    """Return the compute time that starting a copy takes: memory, a job, and the lane's thread to wake."""
+    """Return what a copy takes of the compute's time: memory, a job, a lane to wake, and what that lane's Python takes.
+
+    Measured as how much longer small ops last beside a copy: their thread and the lanes share the interpreter.
+    """
     tier, found = FileTier(folder, SMALL_BYTES), list[float]()
+    source = torch.ones(SMALL_OP)
+    storage = torch.empty(SMALL_BYTES, dtype=torch.uint8).untyped_storage()
+
+    def compute() -> None:
+        for _ in range(OPS):
+            torch.add(source, source)
+
+    def beside(start: Callable[[], Copying]) -> float:
+        begin = time.perf_counter()
+        copying = start()
+        compute()
+        taken = time.perf_counter() - begin
+        copying.ticket.wait()
+        return taken
+
     try:
         for _ in range(ISSUES):
-            storage = torch.empty(SMALL_BYTES, dtype=torch.uint8).untyped_storage()
-            found.append(_own_seconds(lambda copied=storage: tier.copy_out(copied, 0)))  # type: ignore[misc]
-            found.append(_own_seconds(lambda: tier.copy_in(SMALL_BYTES, 0)))
+            begin = time.perf_counter()
+            compute()
+            alone = time.perf_counter() - begin
+            found.append(beside(lambda: tier.copy_out(storage, 0)) - alone)
+            found.append(beside(lambda: tier.copy_in(SMALL_BYTES, 0)) - alone)
     finally:
         tier.close()
-    return statistics.median(found)
-
-
-def _own_seconds(start: Callable[[], Copying]) -> float:
-    """Return this thread's own time for a start, once its lane has fallen asleep."""
-    time.sleep(ASLEEP_SECONDS)
-    begin = time.thread_time()
-    copying = start()
-    taken = time.thread_time() - begin
-    copying.ticket.wait()
-    return taken
+    return max(statistics.median(found), 0.0)
 
 
 def _median(call: Callable[[], None], rounds: int) -> float:

@@ -24,7 +24,7 @@ from optimizers.swap.engine import Engine
 from optimizers.swap.errors import SwapError
 from optimizers.swap.hooks import refuse_unsupported
 from optimizers.swap.itinerary import Itinerary
-from optimizers.swap.make_itinerary import make_itinerary
+from optimizers.swap.make_itinerary import make_itinerary, op_to_repeat
 from optimizers.swap.moves import Move, Recompute, Swap, Tier
 from optimizers.swap.plan import SwapPlan, as_plan, plan
 from optimizers.swap.plan_file import PlanFile, apply_plan, encode_plan, model_hash
@@ -34,7 +34,7 @@ from optimizers.swap.snapshot import Snapshot
 from optimizers.swap.swap_file import swap_folder
 from optimizers.swap.tier import chunk_for, reserve_for
 from optimizers.swap.timeline import Timeline
-from optimizers.swap.trace import StepTrace
+from optimizers.swap.trace import StepTrace, lasting
 from optimizers.swap.traced_timeline import TracedTimeline, build_timeline
 from optimizers.swap.tracer import by_event, highest_by_event, record_memory, trace_step
 
@@ -197,10 +197,22 @@ class _Fitting:
                 self.repetition = measure_repetition()
             self.traced = timeline_of(self.trace, self.tiers, self.allow, self.repetition)
             wanted = read_budget(budget, self.trace.peak_bytes)
+            self._time_hooks()
             self.progress("running the plan", 0.4)
             return self._search(wanted)
         finally:
             self.snapshot.restore()
+
+    def _time_hooks(self) -> None:
+        """Have the step's events, and the watch over its ops, take what the engine takes with nothing to move."""
+        idle = make_itinerary(self.trace, self.traced, (), chunk_for(self.trace.peak_bytes))
+        carried = self._seconds(idle).median
+        recipe = next(iter(self.traced.recipe_ops.values()), ())
+        if recipe and self.trace.ops:
+            watching = self._seconds(replace(idle, ops=(op_to_repeat(self.trace, recipe[0]),))).median
+            self.repetition = replace(self.repetition, watch_seconds=max(watching - carried, 0.0) / len(self.trace.ops))
+        self.trace = lasting(self.trace, carried)
+        self.traced = timeline_of(self.trace, self.tiers, self.allow, self.repetition)
 
     def _search(self, budget: int) -> Fitted:
         expected = self._checksum(None)

@@ -25,7 +25,13 @@ def make_itinerary(
     activations = tuple(_activation(trace, traced, buffer) for buffer in sorted(followed) if buffer in traced.storages)
     state = tuple(_state(trace, traced, buffer) for buffer in sorted(followed) if buffer in traced.state)
     return Itinerary(
-        trace.marks, activations, state, tuple(_op(trace, index) for index in wanted), tuple(trips), offset, chunk_bytes
+        trace.marks,
+        activations,
+        state,
+        tuple(op_to_repeat(trace, index) for index in wanted),
+        tuple(trips),
+        offset,
+        chunk_bytes,
     )
 
 
@@ -47,7 +53,8 @@ def _state(trace: StepTrace, traced: TracedTimeline, buffer: int) -> State:
     return State(buffer, tensor.parameter, tensor.name, tensor.bytes)
 
 
-def _op(trace: StepTrace, index: int) -> OpToRepeat:
+def op_to_repeat(trace: StepTrace, index: int) -> OpToRepeat:
+    """Return an op of the forward as the engine notes and repeats it."""
     op = trace.ops[index]
     known = tuple(sorted({number for number in op.arguments if not trace.storages[number].writers}))
     return OpToRepeat(index, op.name, op.arguments, op.outputs, known, op.random)

@@ -29,7 +29,7 @@ class _Argument:
 
 @dataclass(frozen=True, slots=True)
 class RecordedOp:
-    """An op as it was called."""
+    """An op as it was called. shape: of the leaves' nesting; None where they are the positional arguments."""
 
     plan: OpToRepeat
     func: Any
@@ -49,6 +49,11 @@ class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.recorded: dict[int, RecordedOp] = {}
         self.missed = ""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # No compiled model is swapped; torch's own guard against that would take longer than a small op.
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -60,7 +65,7 @@ class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **given)
 
     def _record(self, plan: OpToRepeat, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        leaves, shape = pytree.tree_flatten((args, kwargs))
+        leaves, shape = _flattened(args, kwargs)
         tensors = sum(isinstance(leaf, torch.Tensor) for leaf in leaves)
         if str(func) != plan.name or tensors != len(plan.arguments):
             self.missed = f"op {plan.index} is {func} where the plan has {plan.name}"
@@ -71,6 +76,17 @@ class OpRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
         state = torch.get_rng_state() if plan.random else None
         self.recorded[plan.index] = RecordedOp(plan, func, kept, shape, state, torch.is_grad_enabled())
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def _flattened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Sequence[Any], Any]:
+    """Return the leaves and their nesting; None for the usual call, for which pytree would take longer than the op."""
+    if kwargs or any(isinstance(argument, tuple | list | dict) for argument in args):
+        leaves, shape = pytree.tree_flatten((args, kwargs))
+        return leaves, shape
+    return args, None
 
 
 def _argument(tensor: torch.Tensor, storage: int, known: Sequence[int]) -> _Argument:
@@ -102,7 +118,7 @@ def repeat(ops: Sequence[RecordedOp], target: int, find: Callable[[int], torch.U
                 before = torch.get_rng_state()
                 torch.set_rng_state(op.random_state)
             leaves = [_tensor(leaf, made, find) if isinstance(leaf, _Argument) else leaf for leaf in op.leaves]
-            args, kwargs = pytree.tree_unflatten(leaves, op.shape)
+            args, kwargs = (leaves, _NOTHING) if op.shape is None else pytree.tree_unflatten(leaves, op.shape)
             result = op.func(*args, **kwargs)
             if before is not None:
                 torch.set_rng_state(before)
@@ -126,7 +142,8 @@ def _tensor(
 
 
 def _results(plan: OpToRepeat, result: Any) -> Iterator[tuple[int, torch.UntypedStorage]]:
-    tensors = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    single = isinstance(result, torch.Tensor)
+    tensors = [result] if single else [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
     if len(tensors) != len(plan.outputs):
         raise SwapError(f"{plan.name} gave {len(tensors)} results, then {len(plan.outputs)}; allow swap alone")
     for number, tensor in zip(plan.outputs, tensors, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +98,16 @@ class StepTrace:
             live += allocation.bytes
             highest = max(highest, live)
         return highest
+
+
+def lasting(trace: StepTrace, seconds: float) -> StepTrace:
+    """Return the trace with events that last `seconds` in all.
+
+    What is more is added to each alike: it is what is done at each mark. What is less is taken from all by one factor.
+    """
+    more = seconds - trace.step_seconds
+    if more >= 0.0:
+        share = more / len(trace.event_seconds)
+        return replace(trace, event_seconds=tuple(event + share for event in trace.event_seconds))
+    factor = seconds / trace.step_seconds
+    return replace(trace, event_seconds=tuple(event * factor for event in trace.event_seconds))
